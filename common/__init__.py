@@ -1,0 +1,1 @@
+"""What every folder may use and that knows none of them: errors, records, files."""

@@ -1,0 +1,57 @@
+"""Reading and writing files so that nothing is ever half-written."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from autoprivacy.common.errors import BadInput
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of `path`.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path") from None
+
+
+def read_text(path: Path) -> str:
+    """The content of the UTF-8 file `path`.
+
+    Raises:
+        BadInput: if it cannot be read or is not text.
+    """
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not a text file") from None
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write `content` beside `path` and rename it into place.
+
+    Raises:
+        BadInput: if the disk is full or the folder cannot be written; `path` is then as it was.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise BadInput(
+                f"{path}: cannot be written ({error.strerror}); free space or choose another place"
+            ) from None
+        raise

@@ -1,0 +1,101 @@
+"""One encrypted linear layer, written once, for every interpreter.
+
+| interpreter | module | what a ciphertext is |
+|---|---|---|
+| clear | `clear.py` | a polynomial modulo t, in the open |
+| counting | `counting.py` | nothing; operations are counted |
+| SEAL | `seal_he.py` | a SEAL ciphertext |
+
+Operations work on whole sums, so that a faster kernel can take an interpreter's place without touching a layer.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from autoprivacy.protocol.packing import CoefficientLayout, IntArray
+
+W = TypeVar("W")  # what travels
+C = TypeVar("C")  # a ciphertext at the server
+P = TypeVar("P")  # encoded weights
+
+
+class ClientHe(Protocol[W]):
+    """What the client does; `operations` counts by name."""
+
+    operations: Counter[str]
+
+    def encrypt(self, coefficients: IntArray) -> W:
+        """A ciphertext, as sent, of n integers modulo t."""
+        ...
+
+    def decrypt(self, response: W, positions: IntArray) -> IntArray:
+        """The values at `positions`, in [0, t)."""
+        ...
+
+
+class ServerHe(Protocol[W, C, P]):
+    """What the server does; `operations` counts by name."""
+
+    operations: Counter[str]
+
+    def encode_weights(self, coefficients: IntArray) -> P | None:
+        """A multiplier of n signed integers, or None where all are zero."""
+        ...
+
+    def receive(self, request: W, share: IntArray | None) -> C:
+        """A checked ciphertext in NTT form, with the server's own share (n integers modulo t) added."""
+        ...
+
+    def weighted_sum(self, ciphertexts: Sequence[C], weights: Sequence[P | None]) -> C:
+        """Sum of products, out of NTT form; missing weights are zero."""
+        ...
+
+    def respond(self, total: C, positions: IntArray) -> tuple[W, IntArray]:
+        """Rerandomise and mask `total`: what is sent for `positions`, and the server's share of it in [0, t)."""
+        ...
+
+
+def encode_layer(he: ServerHe[W, C, P], layout: CoefficientLayout, weight: IntArray) -> list[list[P | None]]:
+    """Encode a weight tensor (M, C, k, k) once for all inferences: [out_groups][in_groups]."""
+    return [[he.encode_weights(tile) for tile in row] for row in layout.encode_weights(weight)]
+
+
+def request(he: ClientHe[W], layout: CoefficientLayout, share: IntArray) -> list[W]:
+    """The client's message: its share (C, H, W) of the input, encrypted; window-major."""
+    return [he.encrypt(tile) for window in layout.encode_input(share) for tile in window]
+
+
+def answer(
+    he: ServerHe[W, C, P],
+    layout: CoefficientLayout,
+    weights: list[list[P | None]],
+    requests: Sequence[W],
+    share: IntArray | None,
+) -> tuple[list[W], IntArray]:
+    """The server's message and its share of the output, flat (M H' W'), in [0, t) before the bias.
+
+    `share` is the server's share (C, H, W) of the input, or None where the input is the client's alone.
+    """
+    own = None if share is None else layout.encode_input(share).reshape(len(requests), layout.n)
+    inputs = [he.receive(c, None if own is None else own[i]) for i, c in enumerate(requests)]
+    responses: list[W] = []
+    kept = np.zeros(layout.shape.output_values, np.int64)
+    places = iter(layout.outputs)
+    for window in range(len(layout.windows)):
+        window_inputs = inputs[window * layout.in_groups : (window + 1) * layout.in_groups]
+        for row in weights:
+            positions, index = next(places)
+            sent, kept[index] = he.respond(he.weighted_sum(window_inputs, row), positions)
+            responses.append(sent)
+    return responses, kept
+
+
+def finish(he: ClientHe[W], layout: CoefficientLayout, responses: Sequence[W]) -> IntArray:
+    """The client's share of the output, flat (M H' W'), in [0, t)."""
+    share = np.zeros(layout.shape.output_values, np.int64)
+    for sent, (positions, index) in zip(responses, layout.outputs, strict=True):
+        share[index] = he.decrypt(sent, positions)
+    return share

@@ -1,0 +1,182 @@
+"""Exactly what an inference does under a policy, in closed form: the thing that latency models price.
+
+Bytes include frame headers: they are the bytes on the wire.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from autoprivacy.common.records import record
+from autoprivacy.protocol.circuits import Circuit, relu_requantise
+from autoprivacy.protocol.counting import request_bytes, response_bytes
+from autoprivacy.protocol.garbling import garbled_bytes
+from autoprivacy.protocol.he_set import HeSet
+from autoprivacy.protocol.oblivious_transfer import base_ot_bytes, extension_bytes
+from autoprivacy.protocol.policy import AgreedLayer, Agreement
+from autoprivacy.protocol.seal_he import public_key_bytes
+from autoprivacy.protocol.transport import HEADER_BYTES
+
+COMMAND_BYTES: Final = 1
+CLIENT_OPERATIONS: Final = frozenset({"encrypt", "decrypt", "ot_receive", "evaluate"})
+SERVER_OPERATIONS: Final = frozenset({"receive", "receive_add_share", "weighted_sum", "respond", "ot_send", "garble"})
+
+
+@record
+class Work:
+    """Calls of one interface operation: how many, and what they handle in total.
+
+    | operation | items | values |
+    |---|---|---|
+    | encrypt, receive, receive_add_share | 0 | 0 |
+    | weighted_sum | products | 0 |
+    | respond, decrypt | output coefficients | 0 |
+    | garble, evaluate | AND gates | circuit instances |
+    | ot_send, ot_receive | transfers | 0 |
+    | transfer | bytes | 0 |
+    """
+
+    operation: str
+    n: int
+    q_bits: int
+    calls: int
+    items: int
+    values: int = 0
+
+
+@record
+class CircuitPlan:
+    """One batch of identical circuits: sizes of one instance, and how many."""
+
+    instances: int
+    and_gates: int
+    client_bits: int
+    server_bits: int
+    output_bits: int
+
+    @property
+    def total_and_gates(self) -> int:
+        """AND gates of the batch."""
+        return self.instances * self.and_gates
+
+    @property
+    def transfers(self) -> int:
+        """Oblivious transfers of the batch: one a client input bit."""
+        return self.instances * self.client_bits
+
+
+@record
+class LayerPlan:
+    """One linear layer and the nonlinear layer after it, operation by operation, in the order they run."""
+
+    name: str
+    work: tuple[Work, ...]
+    circuit: CircuitPlan | None
+    frames_up: int
+    frames_down: int
+    bytes_up: int
+    bytes_down: int
+
+
+@record
+class Plan:
+    """One inference, layer by layer, and the set-up of a session."""
+
+    layers: tuple[LayerPlan, ...]
+    setup_bytes_up: int
+    setup_bytes_down: int
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes from client to server of one inference, the command that starts it included."""
+        return HEADER_BYTES + COMMAND_BYTES + sum(layer.bytes_up for layer in self.layers)
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes from server to client of one inference."""
+        return sum(layer.bytes_down for layer in self.layers)
+
+
+def circuit_of(layer: AgreedLayer) -> Circuit | None:
+    """The circuit that follows a linear layer, or None where its output is opened."""
+    after = layer.nonlinear
+    if after is None:
+        return None
+    return relu_requantise(
+        bits_in=layer.policy.t.bit_length() - 1,
+        shift=after.shift,
+        activation_bits=after.bits,
+        bits_out=after.t_out.bit_length() - 1,
+        relu=after.relu,
+    )
+
+
+def distinct_key_sets(agreement: Agreement) -> list[HeSet]:
+    """One HE set for every distinct (n, q), in order of first use: what needs a key."""
+    found: dict[tuple[int, int], HeSet] = {}
+    for layer in agreement.layers:
+        he_set = layer.policy.he_set(agreement.security)
+        found.setdefault((he_set.n, he_set.q), he_set)
+    return list(found.values())
+
+
+def opened_bytes(layer: AgreedLayer) -> int:
+    """Bytes of the server's share of the logits."""
+    return -(-layer.shape.output_values * (layer.policy.t.bit_length() - 1) // 8)
+
+
+def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: int = 0) -> LayerPlan:
+    """The plan of one layer; `first` says that the input is the client's alone, `zero_tiles` how many are skipped."""
+    layout, n, q_bits = layer.layout, layer.policy.n, layer.policy.limbs[0].bit_length()
+    windows = len(layout.windows)
+    inputs, responses = windows * layout.in_groups, windows * layout.out_groups
+    products = windows * (layout.out_groups * layout.in_groups - zero_tiles)
+    outputs = layer.shape.output_values
+    receive = "receive" if first else "receive_add_share"
+    up = HEADER_BYTES + inputs * request_bytes(n, q_bits)
+    down = HEADER_BYTES + sum(response_bytes(n, q_bits, len(positions)) for positions, _ in layout.outputs)
+    work = [
+        Work("encrypt", n, q_bits, calls=inputs, items=0),
+        Work("transfer", 0, 0, calls=1, items=up),
+        Work(receive, n, q_bits, calls=inputs, items=0),
+        Work("weighted_sum", n, q_bits, calls=responses, items=products),
+        Work("respond", n, q_bits, calls=responses, items=outputs),
+        Work("transfer", 0, 0, calls=1, items=down),
+        Work("decrypt", n, q_bits, calls=responses, items=outputs),
+    ]
+    circuit = circuit_of(layer)
+    if circuit is None:
+        logits = HEADER_BYTES + opened_bytes(layer)
+        return LayerPlan(layer.name, tuple(work), None, 1, 2, up, down + logits)
+    batch = CircuitPlan(
+        instances=outputs,
+        and_gates=circuit.and_gates,
+        client_bits=len(circuit.client_inputs),
+        server_bits=len(circuit.server_inputs),
+        output_bits=len(circuit.outputs),
+    )
+    columns = HEADER_BYTES + extension_bytes(batch.transfers)
+    tables = HEADER_BYTES + garbled_bytes(circuit, batch.instances)
+    work += [
+        Work("ot_receive", 0, 0, calls=1, items=batch.transfers),
+        Work("transfer", 0, 0, calls=1, items=columns),
+        Work("ot_send", 0, 0, calls=1, items=batch.transfers),
+        Work("garble", 0, 0, calls=1, items=batch.total_and_gates, values=outputs),
+        Work("transfer", 0, 0, calls=1, items=tables),
+        Work("evaluate", 0, 0, calls=1, items=batch.total_and_gates, values=outputs),
+    ]
+    return LayerPlan(layer.name, tuple(work), batch, 2, 2, up + columns, down + tables)
+
+
+def plan(agreement: Agreement, zero_tiles: Mapping[str, int] | None = None) -> Plan:
+    """The plan of one inference and its session's set-up, the handshake left out."""
+    skipped = zero_tiles or {}
+    keys = sum(HEADER_BYTES + public_key_bytes(he_set) for he_set in distinct_key_sets(agreement))
+    ot_up, ot_down = base_ot_bytes()
+    return Plan(
+        layers=tuple(
+            plan_layer(layer, first=index == 0, zero_tiles=skipped.get(layer.name, 0))
+            for index, layer in enumerate(agreement.layers)
+        ),
+        setup_bytes_up=keys + HEADER_BYTES + ot_up,
+        setup_bytes_down=HEADER_BYTES + ot_down,
+    )

@@ -1,0 +1,182 @@
+"""A policy: everything that is chosen for every linear layer of one network, and its file.
+
+`agree` turns a quantised network and a policy into what both parties must know and compare: the `Agreement`.
+"""
+
+import hashlib
+from typing import Final, Literal
+
+from autoprivacy.common.errors import InvalidPolicy
+from autoprivacy.common.records import record, to_json
+from autoprivacy.networks.quantisation import LayerWidths, QuantisedNetwork, Stage, Widths, least_modulus_bits
+from autoprivacy.protocol.he_set import HeSet
+from autoprivacy.protocol.packing import CoefficientLayout, IntArray, LinearShape, Tile
+from autoprivacy.protocol.security import SecurityLabel
+
+PROTOCOL_VERSION: Final = 1
+
+
+@record
+class LayerPolicy:
+    """What is chosen for one linear layer. `limbs` are the data primes of q; `t` is the plaintext modulus."""
+
+    packing: Literal["coefficients"]
+    n: int
+    limbs: tuple[int]
+    t: int
+    tile: Tile
+    weight_bits: int
+    activation_bits: int
+
+    def he_set(self, security: SecurityLabel) -> HeSet:
+        """The checked HE set; refused below `security`."""
+        return HeSet(n=self.n, q=self.limbs[0], t=self.t, security=security)
+
+
+@record
+class Provenance:
+    """Who made a policy, from what, and what it promised."""
+
+    version: str
+    method: str
+    profiles: tuple[str, ...]
+    objective: Literal["total"]
+    predicted_latency_s: float | None
+    accuracy_drop_upper: float | None
+
+
+@record
+class Policy:
+    """A layer policy for every linear layer of the network whose hash is `network_hash`."""
+
+    schema_version: Literal[1]
+    network: str
+    network_hash: str
+    circuit_privacy: Literal["uniform"]
+    security: SecurityLabel
+    layers: dict[str, LayerPolicy]
+    made_by: Provenance
+
+    def widths(self) -> Widths:
+        """The bit widths that the network is quantised to."""
+        return Widths(
+            tuple(LayerWidths(name, chosen.weight_bits, chosen.activation_bits) for name, chosen in self.layers.items())
+        )
+
+
+@record
+class Nonlinear:
+    """ReLU (or nothing), then `shift` bits dropped, then saturation to `bits`; shares modulo `t_out` come out."""
+
+    shift: int
+    bits: int
+    relu: bool
+    t_out: int
+
+
+@record
+class AgreedLayer:
+    """One linear layer and what follows it, as both parties know it; the last layer opens its logits."""
+
+    name: str
+    shape: LinearShape
+    policy: LayerPolicy
+    nonlinear: Nonlinear | None
+
+    @property
+    def layout(self) -> CoefficientLayout:
+        """Where values sit; refused if the tile does not fit."""
+        return CoefficientLayout(self.shape, self.policy.tile, self.policy.n)
+
+
+@record
+class Agreement:
+    """All that is public: the client learns this and its logits."""
+
+    protocol_version: int
+    network: str
+    network_hash: str
+    circuit_privacy: Literal["uniform"]
+    security: SecurityLabel
+    input_shape: tuple[int, int, int]
+    input_bits: int
+    input_step: float
+    logit_scale: float
+    layers: tuple[AgreedLayer, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InvalidPolicy("a network needs at least one linear layer")
+        for layer, following in zip(self.layers, (*self.layers[1:], None), strict=True):
+            layer.policy.he_set(self.security)
+            _ = layer.layout
+            if (layer.nonlinear is None) != (following is None):
+                raise InvalidPolicy(f"layer {layer.name}: only the last layer, and no other, opens its output")
+            if layer.nonlinear and following and layer.nonlinear.t_out != following.policy.t:
+                raise InvalidPolicy(
+                    f"layer {layer.name}: shares modulo {layer.nonlinear.t_out} meet t = {following.policy.t}"
+                )
+
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical JSON: what both parties compare before anything else."""
+        return hashlib.sha256(to_json(self, indent=None).encode()).digest()
+
+
+def linear_shape(stage: Stage) -> LinearShape:
+    """The public shape of a stage's linear layer."""
+    channels, height, width = stage.input_shape
+    return LinearShape(
+        in_channels=channels,
+        height=height,
+        width=width,
+        out_channels=stage.output_shape[0],
+        kernel=stage.weight.shape[-1],
+        stride=stage.stride,
+        padding=stage.padding,
+    )
+
+
+def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
+    """Check `policy` against the network quantised to its widths.
+
+    Raises:
+        InvalidPolicy: another network, missing or unknown layers, a t that does not hold the accumulators.
+        InsecureParameters: an HE set below the policy's security label.
+    """
+    if policy.network_hash != network.trained_hash:
+        raise InvalidPolicy(
+            f"the policy was made for network {policy.network} ({policy.network_hash[:12]}), "
+            f"this one is {network.trained_hash[:12]}; search again for it"
+        )
+    names = [stage.name for stage in network.stages]
+    if set(names) != set(policy.layers):
+        raise InvalidPolicy(f"the policy has layers {sorted(policy.layers)}, the network {sorted(names)}")
+    layers = []
+    for stage, following in zip(network.stages, (*network.stages[1:], None), strict=True):
+        chosen = policy.layers[stage.name]
+        least = least_modulus_bits(stage)
+        if chosen.t < 1 << least:
+            raise InvalidPolicy(f"layer {stage.name}: t = {chosen.t} would wrap; its accumulators need t = 2^{least}")
+        nonlinear = None
+        if stage.requantise is not None and following is not None:
+            after = stage.requantise
+            t_out = policy.layers[following.name].t
+            nonlinear = Nonlinear(shift=after.shift, bits=after.bits, relu=after.relu, t_out=t_out)
+        layers.append(AgreedLayer(stage.name, linear_shape(stage), chosen, nonlinear))
+    return Agreement(
+        protocol_version=PROTOCOL_VERSION,
+        network=policy.network,
+        network_hash=policy.network_hash,
+        circuit_privacy=policy.circuit_privacy,
+        security=policy.security,
+        input_shape=network.stages[0].input_shape,
+        input_bits=network.stages[0].input_bits,
+        input_step=network.input_step,
+        logit_scale=network.logit_scale,
+        layers=tuple(layers),
+    )
+
+
+def zero_tiles(layer: AgreedLayer, weight: IntArray) -> int:
+    """How many weight tiles hold only zeros; the server skips their products."""
+    return int((~layer.layout.encode_weights(weight).any(axis=-1)).sum())

@@ -1,0 +1,309 @@
+"""The two-party session, schedule `online` [Gazelle]: what each side does, in order (docs/protocol.md)."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprivacy.common.errors import BadInput, ProtocolError
+from autoprivacy.common.records import parse, record, to_json
+from autoprivacy.networks.quantisation import QuantisedNetwork, to_integers
+from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
+from autoprivacy.protocol.circuits import Circuit
+from autoprivacy.protocol.counting import request_bytes, response_bytes
+from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender, base_ot_bytes, extension_bytes
+from autoprivacy.protocol.packing import IntArray
+from autoprivacy.protocol.plan import circuit_of, distinct_key_sets, opened_bytes
+from autoprivacy.protocol.policy import AgreedLayer, Agreement
+from autoprivacy.protocol.randomness import random_below
+from autoprivacy.protocol.seal_he import ClientKeys, SealClient, SealServer, public_key_bytes
+from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server
+
+END, INFER, INFER_REVEALED = b"\0", b"\1", b"\2"
+MAX_TIMES_BYTES = 1 << 16
+
+
+@record
+class LayerTimes:
+    """Seconds of one party in one layer, by component; what it does not do is 0."""
+
+    he_s: float
+    ot_s: float
+    gc_s: float
+
+
+@record
+class _ServerTimes:
+    layers: tuple[LayerTimes, ...]
+
+
+@dataclass
+class _Stopwatch:
+    """Adds up seconds by component."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("he_s", "ot_s", "gc_s"), 0.0))
+
+    @contextmanager
+    def __call__(self, component: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[component] += time.perf_counter() - start
+
+    def times(self) -> LayerTimes:
+        return LayerTimes(**self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """One private inference as the client saw it; `logits` are integers (classes,)."""
+
+    logits: IntArray
+    latency_s: float
+    client: tuple[LayerTimes, ...]
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """What a server in `--reveal-for-testing` opens after an inference: its times, and by layer the true accumulators."""
+
+    server: tuple[LayerTimes, ...]
+    accumulators: dict[str, IntArray]
+
+
+def _split(content: bytes, sizes: Sequence[int]) -> list[bytes]:
+    ends = np.cumsum(sizes)
+    return [content[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def _request_sizes(layer: AgreedLayer) -> list[int]:
+    size = request_bytes(layer.policy.n, layer.policy.limbs[0].bit_length())
+    return [size] * (len(layer.layout.windows) * layer.layout.in_groups)
+
+
+def _response_sizes(layer: AgreedLayer) -> list[int]:
+    bits = layer.policy.limbs[0].bit_length()
+    return [response_bytes(layer.policy.n, bits, len(positions)) for positions, _ in layer.layout.outputs]
+
+
+def _input_tensor(layer: AgreedLayer, flat: IntArray) -> IntArray:
+    return flat.reshape(layer.shape.in_channels, layer.shape.height, layer.shape.width)
+
+
+def _centred(values: IntArray, t: int) -> IntArray:
+    return (values + t // 2) % t - t // 2
+
+
+class Server:
+    """The weights of one network, encoded once per client key, and the conversation with one client at a time."""
+
+    def __init__(self, network: QuantisedNetwork, agreement: Agreement, key: bytes, *, reveal_for_testing: bool) -> None:
+        self._stages = network.stages
+        self._agreement = agreement
+        self._message = to_json(agreement, indent=None).encode()
+        self._key = key
+        self._reveal = reveal_for_testing
+        self._circuits = [circuit_of(layer) for layer in agreement.layers]
+
+    def converse(self, channel: Channel) -> int:
+        """Serve one client until it ends the session; returns how many inferences it got.
+
+        Raises:
+            ProtocolError: if the client does not follow the protocol.
+        """
+        greet_as_server(channel, self._key, self._message)
+        parties, ot, delta = self._set_up(channel)
+        encoded = [
+            linear_layer.encode_layer(he, layer.layout, stage.weight)
+            for he, layer, stage in zip(parties, self._agreement.layers, self._stages, strict=True)
+        ]
+        served = 0
+        while (command := channel.receive(Kind.COMMAND, len(END))) != END:
+            if command not in (INFER, INFER_REVEALED):
+                raise ProtocolError(f"the client sent an unknown command {command!r}")
+            if command == INFER_REVEALED and not self._reveal:
+                raise ProtocolError("the client asked to reveal shares; only a server started with --reveal-for-testing does")
+            times: list[LayerTimes] = []
+            shares: list[IntArray] = []
+            share: IntArray | None = None
+            for he, weights, layer in zip(parties, encoded, range(len(parties)), strict=True):
+                share, accumulators, spent = self._layer(channel, layer, he, weights, share, ot, delta)
+                times.append(spent)
+                shares.append(accumulators)
+            if command == INFER_REVEALED:
+                for accumulators in shares:
+                    channel.send(Kind.REVEALED, accumulators.astype("<i8").tobytes())
+                channel.send(Kind.TIMES, to_json(_ServerTimes(tuple(times)), indent=None).encode())
+            served += 1
+        return served
+
+    def _set_up(self, channel: Channel) -> tuple[list[SealServer], CorrelatedOtSender, bytes]:
+        keys = {
+            (he_set.n, he_set.q): channel.receive(Kind.PUBLIC_KEY, public_key_bytes(he_set))
+            for he_set in distinct_key_sets(self._agreement)
+        }
+        sets = [layer.policy.he_set(self._agreement.security) for layer in self._agreement.layers]
+        parties = [SealServer(he_set, keys[he_set.n, he_set.q]) for he_set in sets]
+        delta = garbling.new_delta()
+        ot = CorrelatedOtSender(delta)
+        up, _ = base_ot_bytes()
+        channel.send(Kind.BASE_OT, ot.respond(channel.receive(Kind.BASE_OT, up)))
+        return parties, ot, delta
+
+    def _layer(
+        self,
+        channel: Channel,
+        index: int,
+        he: SealServer,
+        weights: list[list[object]],
+        share: IntArray | None,
+        ot: CorrelatedOtSender,
+        delta: bytes,
+    ) -> tuple[IntArray | None, IntArray, LayerTimes]:
+        """One layer: the server's share of what comes out, its share of the accumulators, and its times."""
+        layer, circuit, watch = self._agreement.layers[index], self._circuits[index], _Stopwatch()
+        sizes = _request_sizes(layer)
+        content = channel.receive(Kind.CIPHERTEXTS, sum(sizes))
+        with watch("he_s"):
+            own = None if share is None else _input_tensor(layer, share)
+            responses, kept = linear_layer.answer(he, layer.layout, weights, _split(content, sizes), own)
+            values_per_channel = layer.shape.output_values // layer.shape.out_channels
+            kept = (kept + np.repeat(self._stages[index].bias, values_per_channel)) % layer.policy.t
+        channel.send(Kind.RESPONSES, *responses)
+        if circuit is None or layer.nonlinear is None:
+            channel.send(Kind.LOGIT_SHARE, _native.pack_bits(kept.astype(np.uint64), layer.policy.t.bit_length() - 1))
+            return None, kept, watch.times()
+        transfers = len(kept) * len(circuit.client_inputs)
+        columns = channel.receive(Kind.OT_COLUMNS, extension_bytes(transfers))
+        with watch("ot_s"):
+            zero_labels = ot.extend(columns, transfers)
+        with watch("gc_s"):
+            mask = random_below(layer.nonlinear.t_out, len(kept)).astype(np.int64)
+            message = nonlinear_layer.garble(circuit, kept, mask, zero_labels, delta)
+        channel.send(Kind.GARBLED, message)
+        return mask, kept, watch.times()
+
+
+class Client:
+    """A private-inference client: connects, authenticates, sets the session up, then infers image after image.
+
+    Raises:
+        ProtocolError: no server, another key, or (with `expected`) another network or policy.
+    """
+
+    def __init__(self, address: str, key: bytes, *, expected: Agreement | None = None) -> None:
+        self._channel = connect(address)
+        start = time.perf_counter()
+        try:
+            message, acceptance = greet_as_client(self._channel, key)
+            self.agreement = parse(Agreement, message, source="the server's agreement")
+            if expected is not None and self.agreement.digest() != expected.digest():
+                raise ProtocolError("the server runs another network or policy than expected; give both sides the same files")
+            self._channel.send(Kind.PROOF, acceptance)
+            self._set_up()
+        except BaseException:
+            self._channel.close()
+            raise
+        self.setup_s = time.perf_counter() - start
+
+    def _set_up(self) -> None:
+        sets = distinct_key_sets(self.agreement)
+        keys = {(he_set.n, he_set.q): ClientKeys.generate(he_set) for he_set in sets}
+        for he_set in sets:
+            self._channel.send(Kind.PUBLIC_KEY, keys[he_set.n, he_set.q].public_message(he_set))
+        self._parties = []
+        for layer in self.agreement.layers:
+            he_set = layer.policy.he_set(self.agreement.security)
+            self._parties.append(SealClient(he_set, keys[he_set.n, he_set.q]))
+        self._circuits = [circuit_of(layer) for layer in self.agreement.layers]
+        self._ot = CorrelatedOtReceiver()
+        self._channel.send(Kind.BASE_OT, self._ot.begin())
+        _, down = base_ot_bytes()
+        self._ot.finish(self._channel.receive(Kind.BASE_OT, down))
+
+    def infer(self, image: NDArray[np.floating]) -> Inference:
+        """Infer one image (C, H, W) of floats; only its logits become known, and only here."""
+        return self._infer(image, INFER)[0]
+
+    def infer_revealed(self, image: NDArray[np.floating]) -> tuple[Inference, Revealed]:
+        """As `infer`; afterwards a server that was started for testing opens its shares and its times."""
+        inference, own = self._infer(image, INFER_REVEALED)
+        accumulators = {}
+        for layer, mine in zip(self.agreement.layers, own, strict=True):
+            theirs = np.frombuffer(self._channel.receive(Kind.REVEALED, 8 * len(mine)), "<i8")
+            accumulators[layer.name] = _centred(mine + theirs, layer.policy.t)
+        times = parse(
+            _ServerTimes, self._channel.receive_at_most(Kind.TIMES, MAX_TIMES_BYTES), source="the server's times"
+        )
+        return inference, Revealed(times.layers, accumulators)
+
+    def _infer(self, image: NDArray[np.floating], command: bytes) -> tuple[Inference, list[IntArray]]:
+        agreement, channel = self.agreement, self._channel
+        if image.shape != agreement.input_shape or not np.isfinite(image).all():
+            raise BadInput(f"the network takes finite images of shape {agreement.input_shape}, got {image.shape}")
+        sent, received = channel.bytes_sent, channel.bytes_received
+        start = time.perf_counter()
+        channel.send(Kind.COMMAND, command)
+        share = to_integers(image / agreement.input_step, 0, (1 << agreement.input_bits) - 1)
+        times, accumulators = [], []
+        for he, circuit, layer in zip(self._parties, self._circuits, agreement.layers, strict=True):
+            share, own, spent = self._layer(he, circuit, layer, share)
+            times.append(spent)
+            accumulators.append(own)
+        latency = time.perf_counter() - start
+        inference = Inference(
+            logits=share,
+            latency_s=latency,
+            client=tuple(times),
+            bytes_up=channel.bytes_sent - sent,
+            bytes_down=channel.bytes_received - received,
+        )
+        return inference, accumulators
+
+    def _layer(
+        self, he: SealClient, circuit: Circuit | None, layer: AgreedLayer, share: IntArray
+    ) -> tuple[IntArray, IntArray, LayerTimes]:
+        """One layer: the client's share of what comes out (or the logits), of the accumulators, and its times."""
+        channel, watch, t = self._channel, _Stopwatch(), layer.policy.t
+        with watch("he_s"):
+            requests = linear_layer.request(he, layer.layout, _input_tensor(layer, share))
+        channel.send(Kind.CIPHERTEXTS, *requests)
+        sizes = _response_sizes(layer)
+        content = channel.receive(Kind.RESPONSES, sum(sizes))
+        with watch("he_s"):
+            own = linear_layer.finish(he, layer.layout, _split(content, sizes))
+        if circuit is None:
+            packed = channel.receive(Kind.LOGIT_SHARE, opened_bytes(layer))
+            theirs = _native.unpack_bits(packed, t.bit_length() - 1, len(own)).astype(np.int64)
+            return _centred(own + theirs, t), own, watch.times()
+        with watch("ot_s"):
+            columns, labels = self._ot.extend(nonlinear_layer.choices(circuit, own))
+        channel.send(Kind.OT_COLUMNS, columns)
+        message = channel.receive(Kind.GARBLED, garbling.garbled_bytes(circuit, len(own)))
+        with watch("gc_s"):
+            following = nonlinear_layer.evaluate(circuit, labels, message, len(own))
+        return following, own, watch.times()
+
+    def close(self) -> None:
+        """End the session."""
+        try:
+            self._channel.send(Kind.COMMAND, END)
+        finally:
+            self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._channel.close()
+
