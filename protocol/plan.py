@@ -4,21 +4,21 @@ Bytes include frame headers: they are the bytes on the wire.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from autoprivacy.common.records import record
+from autoprivacy.protocol import nonlinear_layer
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
 from autoprivacy.protocol.counting import request_bytes, response_bytes
 from autoprivacy.protocol.garbling import garbled_bytes
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.oblivious_transfer import base_ot_bytes, extension_bytes
+from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.seal_he import public_key_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
 
 COMMAND_BYTES: Final = 1
-CLIENT_OPERATIONS: Final = frozenset({"encrypt", "decrypt", "ot_receive", "evaluate"})
-SERVER_OPERATIONS: Final = frozenset({"receive", "receive_add_share", "weighted_sum", "respond", "ot_send", "garble"})
 
 
 @record
@@ -101,13 +101,12 @@ def circuit_of(layer: AgreedLayer) -> Circuit | None:
     after = layer.nonlinear
     if after is None:
         return None
-    return relu_requantise(
-        bits_in=layer.policy.t.bit_length() - 1,
-        shift=after.shift,
-        activation_bits=after.bits,
-        bits_out=after.t_out.bit_length() - 1,
-        relu=after.relu,
-    )
+    return _circuit(layer.policy.t.bit_length() - 1, after.shift, after.bits, after.t_out.bit_length() - 1, after.relu)
+
+
+@cache
+def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, relu: bool) -> Circuit:  # noqa: FBT001 - a cache key
+    return relu_requantise(bits_in, shift, activation_bits, bits_out, relu=relu)
 
 
 def distinct_key_sets(agreement: Agreement) -> list[HeSet]:
@@ -150,8 +149,8 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: int = 0) -> Layer
     batch = CircuitPlan(
         instances=outputs,
         and_gates=circuit.and_gates,
-        client_bits=len(circuit.client_inputs),
-        server_bits=len(circuit.server_inputs),
+        client_bits=nonlinear_layer.client_bits(circuit),
+        server_bits=circuit.inputs - nonlinear_layer.client_bits(circuit),
         output_bits=len(circuit.outputs),
     )
     columns = HEADER_BYTES + extension_bytes(batch.transfers)
@@ -171,12 +170,11 @@ def plan(agreement: Agreement, zero_tiles: Mapping[str, int] | None = None) -> P
     """The plan of one inference and its session's set-up, the handshake left out."""
     skipped = zero_tiles or {}
     keys = sum(HEADER_BYTES + public_key_bytes(he_set) for he_set in distinct_key_sets(agreement))
-    ot_up, ot_down = base_ot_bytes()
     return Plan(
         layers=tuple(
             plan_layer(layer, first=index == 0, zero_tiles=skipped.get(layer.name, 0))
             for index, layer in enumerate(agreement.layers)
         ),
-        setup_bytes_up=keys + HEADER_BYTES + ot_up,
-        setup_bytes_down=HEADER_BYTES + ot_down,
+        setup_bytes_up=keys + HEADER_BYTES + OFFER_BYTES,
+        setup_bytes_down=HEADER_BYTES + ANSWER_BYTES,
     )

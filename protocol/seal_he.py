@@ -21,6 +21,7 @@ from autoprivacy.protocol.counting import request_bytes, response_bytes
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.packing import IntArray
 from autoprivacy.protocol.randomness import random_below
+from autoprivacy.protocol.transport import unpack_words
 
 if TYPE_CHECKING:
     Seal = Any  # the binding ships no types
@@ -159,7 +160,7 @@ class SealClient:
         self.operations["decrypt"] += 1
         he_set = self._set
         _check_length(response, response_bytes(he_set.n, he_set.q_bits, len(positions)))
-        received = _native.unpack_bits(response, he_set.q_bits, len(positions) + he_set.n)
+        received = unpack_words(response, he_set.q_bits, len(positions) + he_set.n)
         words = np.zeros(2 * he_set.n, np.uint64)
         words[positions] = received[: len(positions)]
         words[he_set.n :] = received[len(positions) :]
@@ -175,7 +176,7 @@ class SealServer:
         self._set = he_set
         self._context = context = seal_context(he_set)
         _check_length(public_message, public_key_bytes(he_set))
-        words = _native.unpack_bits(public_message, he_set.q_bits, 2 * he_set.n)
+        words = unpack_words(public_message, he_set.q_bits, 2 * he_set.n)
         # A public key is serialised as the ciphertext that it is, in NTT form; SEAL checks the words.
         as_ciphertext = context.ciphertext(words).to_string()
         ntt_flag = _PARMS_ID.stop
@@ -201,7 +202,7 @@ class SealServer:
         self.operations["receive" if share is None else "receive_add_share"] += 1
         he_set = self._set
         _check_length(request, request_bytes(he_set.n, he_set.q_bits))
-        ciphertext = self._context.ciphertext(_native.unpack_bits(request, he_set.q_bits, 2 * he_set.n))
+        ciphertext = self._context.ciphertext(unpack_words(request, he_set.q_bits, 2 * he_set.n))
         if share is not None:
             self._evaluator.add_plain_inplace(ciphertext, self._context.plaintext(share))
         self._evaluator.transform_to_ntt_inplace(ciphertext)

@@ -15,13 +15,19 @@ from autoprivacy.networks.quantisation import QuantisedNetwork, to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
 from autoprivacy.protocol.circuits import Circuit
 from autoprivacy.protocol.counting import request_bytes, response_bytes
-from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender, base_ot_bytes, extension_bytes
+from autoprivacy.protocol.oblivious_transfer import (
+    ANSWER_BYTES,
+    OFFER_BYTES,
+    CorrelatedOtReceiver,
+    CorrelatedOtSender,
+    extension_bytes,
+)
 from autoprivacy.protocol.packing import IntArray
 from autoprivacy.protocol.plan import circuit_of, distinct_key_sets, opened_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_he import ClientKeys, SealClient, SealServer, public_key_bytes
-from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server
+from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
 
 END, INFER, INFER_REVEALED = b"\0", b"\1", b"\2"
 MAX_TIMES_BYTES = 1 << 16
@@ -102,7 +108,9 @@ def _centred(values: IntArray, t: int) -> IntArray:
 class Server:
     """The weights of one network, encoded once per client key, and the conversation with one client at a time."""
 
-    def __init__(self, network: QuantisedNetwork, agreement: Agreement, key: bytes, *, reveal_for_testing: bool) -> None:
+    def __init__(
+        self, network: QuantisedNetwork, agreement: Agreement, key: bytes, *, reveal_for_testing: bool
+    ) -> None:
         self._stages = network.stages
         self._agreement = agreement
         self._message = to_json(agreement, indent=None).encode()
@@ -127,7 +135,9 @@ class Server:
             if command not in (INFER, INFER_REVEALED):
                 raise ProtocolError(f"the client sent an unknown command {command!r}")
             if command == INFER_REVEALED and not self._reveal:
-                raise ProtocolError("the client asked to reveal shares; only a server started with --reveal-for-testing does")
+                raise ProtocolError(
+                    "the client asked to reveal shares; only a server started with --reveal-for-testing does"
+                )
             times: list[LayerTimes] = []
             shares: list[IntArray] = []
             share: IntArray | None = None
@@ -151,8 +161,7 @@ class Server:
         parties = [SealServer(he_set, keys[he_set.n, he_set.q]) for he_set in sets]
         delta = garbling.new_delta()
         ot = CorrelatedOtSender(delta)
-        up, _ = base_ot_bytes()
-        channel.send(Kind.BASE_OT, ot.respond(channel.receive(Kind.BASE_OT, up)))
+        channel.send(Kind.BASE_OT, ot.answer_base(channel.receive(Kind.BASE_OT, OFFER_BYTES)))
         return parties, ot, delta
 
     def _layer(
@@ -178,7 +187,7 @@ class Server:
         if circuit is None or layer.nonlinear is None:
             channel.send(Kind.LOGIT_SHARE, _native.pack_bits(kept.astype(np.uint64), layer.policy.t.bit_length() - 1))
             return None, kept, watch.times()
-        transfers = len(kept) * len(circuit.client_inputs)
+        transfers = len(kept) * nonlinear_layer.client_bits(circuit)
         columns = channel.receive(Kind.OT_COLUMNS, extension_bytes(transfers))
         with watch("ot_s"):
             zero_labels = ot.extend(columns, transfers)
@@ -203,7 +212,9 @@ class Client:
             message, acceptance = greet_as_client(self._channel, key)
             self.agreement = parse(Agreement, message, source="the server's agreement")
             if expected is not None and self.agreement.digest() != expected.digest():
-                raise ProtocolError("the server runs another network or policy than expected; give both sides the same files")
+                raise ProtocolError(
+                    "the server runs another network or policy than expected; give both sides the same files"
+                )
             self._channel.send(Kind.PROOF, acceptance)
             self._set_up()
         except BaseException:
@@ -222,9 +233,8 @@ class Client:
             self._parties.append(SealClient(he_set, keys[he_set.n, he_set.q]))
         self._circuits = [circuit_of(layer) for layer in self.agreement.layers]
         self._ot = CorrelatedOtReceiver()
-        self._channel.send(Kind.BASE_OT, self._ot.begin())
-        _, down = base_ot_bytes()
-        self._ot.finish(self._channel.receive(Kind.BASE_OT, down))
+        self._channel.send(Kind.BASE_OT, self._ot.offer_base())
+        self._ot.finish_base(self._channel.receive(Kind.BASE_OT, ANSWER_BYTES))
 
     def infer(self, image: NDArray[np.floating]) -> Inference:
         """Infer one image (C, H, W) of floats; only its logits become known, and only here."""
@@ -279,7 +289,7 @@ class Client:
             own = linear_layer.finish(he, layer.layout, _split(content, sizes))
         if circuit is None:
             packed = channel.receive(Kind.LOGIT_SHARE, opened_bytes(layer))
-            theirs = _native.unpack_bits(packed, t.bit_length() - 1, len(own)).astype(np.int64)
+            theirs = unpack_words(packed, t.bit_length() - 1, len(own)).astype(np.int64)
             return _centred(own + theirs, t), own, watch.times()
         with watch("ot_s"):
             columns, labels = self._ot.extend(nonlinear_layer.choices(circuit, own))
@@ -306,4 +316,3 @@ class Client:
             self.close()
         else:
             self._channel.close()
-

@@ -13,8 +13,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.files import read_bytes, write_atomic
+from autoprivacy.protocol import _native
 
 HEADER_BYTES: Final = 8
 KEY_BYTES: Final = 32
@@ -196,3 +200,15 @@ def _proof(key: bytes, role: bytes, nonces: bytes, agreement: bytes = b"") -> by
 def _check(proof: bytes, expected: bytes) -> None:
     if not hmac.compare_digest(proof, expected):
         raise ProtocolError("the peer does not know the shared key; give both sides the same --key-file")
+
+
+def unpack_words(data: bytes, bits: int, count: int) -> NDArray[np.uint64]:
+    """`count` words of `bits` bits that a peer packed.
+
+    Raises:
+        ProtocolError: if the length or the padding is wrong.
+    """
+    try:
+        return _native.unpack_bits(data, bits, count)
+    except ValueError as error:
+        raise ProtocolError(f"the peer sent malformed packed words: {error}") from None

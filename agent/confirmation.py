@@ -1,0 +1,255 @@
+"""Confirmation: policies run for real, between two processes, interleaved, and put beside their predictions.
+
+Every inference is also checked: the server is started for testing and opens its shares *after* the clock has stopped, so
+that each decryption error is seen, and the logits must be exactly the integer reference with those errors.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprivacy.common.errors import ProtocolError
+from autoprivacy.common.records import record, save
+from autoprivacy.models.prediction import Components, Prediction
+from autoprivacy.networks import reference
+from autoprivacy.networks.quantisation import QuantisedNetwork
+from autoprivacy.profiler.layers import component_seconds
+from autoprivacy.profiler.statistics import median_interval, quiet
+from autoprivacy.protocol.error_model import ERROR_FREE, decryption_error
+from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.policy import Agreement, Policy
+from autoprivacy.protocol.session import Client, Inference, Revealed
+from autoprivacy.protocol.transport import load_key, new_key
+
+WARM_UP: Final = 2
+SIGMAS: Final = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A policy to be run: its label in reports, the network at its widths, and what is predicted."""
+
+    label: str
+    policy: Policy
+    agreement: Agreement
+    network: QuantisedNetwork
+    prediction: Prediction
+
+
+@record
+class Confirmed:
+    """What one policy did on `images` images.
+
+    `logits_equal` counts images whose logits equal the integer reference without errors, `logits_explained` those that
+    equal it with exactly the decryption errors that were seen; `errors_expected` is the model's mean for `errors_seen`.
+    """
+
+    label: str
+    images: int
+    correct: int
+    logits_equal: int
+    logits_explained: int
+    errors_seen: int
+    errors_expected: float
+    error_free: bool
+    predicted_s: float
+    predicted_low_s: float
+    predicted_high_s: float
+    predicted_quiet_s: float
+    measured_s: float
+    measured_low_s: float
+    measured_high_s: float
+    measured_quiet_s: float
+    setup_s: float
+    within_interval: bool
+    predicted_components: Components
+    measured_components: Components
+    bytes_up: int
+    bytes_down: int
+    bytes_as_planned: bool
+
+
+@record
+class Verdict:
+    """The first policy against the second: how many times as fast, paired per round, with a 95 % interval."""
+
+    faster: Literal["first", "second", "not distinguishable"]
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+@record
+class Confirmation:
+    """All policies, and the verdict on the first two where there are two."""
+
+    policies: tuple[Confirmed, ...]
+    verdict: Verdict | None
+
+
+def confirm(
+    contenders: Sequence[Contender],
+    network: str,
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    rng: np.random.Generator,
+    progress: Callable[[], None],
+) -> Confirmation:
+    """Run every contender on every image, in random order within each image.
+
+    Raises:
+        ProtocolError: if a server process fails.
+    """
+    runs: list[list[tuple[Inference, Revealed]]] = [[] for _ in contenders]
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(running(contender.policy, contender.agreement, network)) for contender in contenders
+        ]
+        for client in clients:
+            for image in images[:WARM_UP]:
+                client.infer(image)
+        for image in images:
+            for index in rng.permutation(len(clients)):
+                runs[index].append(clients[index].infer_revealed(image))
+                progress()
+        setups = [client.setup_s for client in clients]
+    policies = tuple(
+        _summary(contender, done, images, labels, setup)
+        for contender, done, setup in zip(contenders, runs, setups, strict=True)
+    )
+    verdict = _verdict(*([run.latency_s for run, _ in done] for done in runs[:2])) if len(contenders) > 1 else None
+    return Confirmation(policies, verdict)
+
+
+@contextmanager
+def running(policy: Policy, agreement: Agreement, network: str) -> Iterator[Client]:
+    """A client of a fresh server process on loopback, which ends with the context."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, file = Path(folder) / "key", Path(folder) / "policy.json"
+        new_key(key)
+        save(policy, file)
+        command = [sys.executable, "-m", "autoprivacy.cli.main", "serve", network, "--policy", str(file)]
+        command += ["--key-file", str(key), "--reveal-for-testing", "--once"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None  # noqa: S101 - it was asked for
+                address = server.stdout.readline().strip().removeprefix("listening on ")
+                if not address:
+                    raise ProtocolError("the server process ended before it listened; its message is above")
+                with Client(address, load_key(key), expected=agreement) as client:
+                    yield client
+                server.wait(timeout=30)
+            finally:
+                server.kill()
+
+
+def _summary(
+    contender: Contender,
+    runs: Sequence[tuple[Inference, Revealed]],
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    setup_s: float,
+) -> Confirmed:
+    network, prediction = contender.network, contender.prediction
+    inputs = network.quantise_input(images)
+    clean = reference.run(network, inputs).logits
+    errors = [seen_errors(network, x, revealed) for x, (_, revealed) in zip(inputs, runs, strict=True)]
+    together = {name: np.stack([seen[name] for seen in errors]) for name in errors[0]}
+    explained = reference.run(network, inputs, errors=together).logits
+    got = np.stack([run.logits for run, _ in runs])
+    plausible = _plausible(contender, together)
+    expected = _expected_errors(contender)
+    latencies = [run.latency_s for run, _ in runs]
+    low, high = median_interval(latencies)
+    measured = float(np.median(latencies))
+    planned = plan(contender.agreement)
+    up, down = runs[0][0].bytes_up, runs[0][0].bytes_down
+    return Confirmed(
+        label=contender.label,
+        images=len(images),
+        correct=int((got.argmax(axis=1) == labels).sum()),
+        logits_equal=int((got == clean).all(axis=1).sum()),
+        logits_explained=int(((got == explained).all(axis=1) & plausible).sum()),
+        errors_seen=int(sum((seen != 0).sum() for seen in together.values())),
+        errors_expected=expected * len(images),
+        error_free=expected <= ERROR_FREE,
+        predicted_s=prediction.latency_s,
+        predicted_low_s=prediction.low_s,
+        predicted_high_s=prediction.high_s,
+        predicted_quiet_s=prediction.quiet_s,
+        measured_s=measured,
+        measured_low_s=low,
+        measured_high_s=high,
+        measured_quiet_s=quiet(latencies),
+        setup_s=setup_s,
+        within_interval=prediction.low_s <= measured <= prediction.high_s,
+        predicted_components=_add([layer.components for layer in prediction.layers]),
+        measured_components=_median_components(runs),
+        bytes_up=up,
+        bytes_down=down,
+        bytes_as_planned=all((r.bytes_up, r.bytes_down) == (planned.bytes_up, planned.bytes_down) for r, _ in runs),
+    )
+
+
+def seen_errors(network: QuantisedNetwork, x: NDArray[np.int64], revealed: Revealed) -> dict[str, NDArray[np.int64]]:
+    """Decryption errors of one inference by layer (M, H', W'): opened accumulators minus the layer's true output.
+
+    Each layer is judged on the activations that the opened accumulators before it give, so errors do not add up.
+    """
+    errors = {}
+    activations = x[None]
+    for stage in network.stages:
+        opened = revealed.accumulators[stage.name].reshape(1, *stage.output_shape)
+        errors[stage.name] = (opened - reference.linear(stage, activations).reshape(opened.shape))[0]
+        if stage.requantise is not None:
+            activations = reference.requantise(stage.requantise, opened)
+    return errors
+
+
+def _plausible(contender: Contender, errors: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Per image: no error is larger than the model's SIGMAS standard deviations and one step of rounding."""
+    fine = np.ones(len(next(iter(errors.values()))), bool)
+    for stage, layer in zip(contender.network.stages, contender.agreement.layers, strict=True):
+        model = decryption_error(layer.policy.he_set(contender.agreement.security), layer.layout, stage.weight)
+        limit = 1 + SIGMAS * model.deviation[None, :, None, None]
+        fine &= (np.abs(errors[stage.name]) <= limit).all(axis=(1, 2, 3))
+    return fine
+
+
+def _expected_errors(contender: Contender) -> float:
+    """Mean number of wrong accumulators in one inference."""
+    total = 0.0
+    for stage, layer in zip(contender.network.stages, contender.agreement.layers, strict=True):
+        model = decryption_error(layer.policy.he_set(contender.agreement.security), layer.layout, stage.weight)
+        total += float(model.error_rates.sum()) * stage.output_shape[1] * stage.output_shape[2]
+    return total
+
+
+def _add(parts: Sequence[Components]) -> Components:
+    return Components(**{name: sum(getattr(part, name) for part in parts) for name in Components.__dataclass_fields__})
+
+
+def _median_components(runs: Sequence[tuple[Inference, Revealed]]) -> Components:
+    """Medians over inferences; the link includes waking up."""
+    rows = [component_seconds(run, revealed) for run, revealed in runs]
+    return Components(**{name: float(np.median([row[name] for row in rows])) for name in rows[0]})
+
+
+def _verdict(first: list[float], second: list[float]) -> Verdict:
+    """From the ratio second / first per image, with a distribution-free interval of its median."""
+    ratios = np.array(second) / np.array(first)
+    low, high = median_interval(ratios.tolist())
+    faster: Literal["first", "second", "not distinguishable"] = "not distinguishable"
+    if low > 1:
+        faster = "first"
+    elif high < 1:
+        faster = "second"
+    return Verdict(faster, float(np.median(ratios)), low, high)

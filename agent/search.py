@@ -1,0 +1,81 @@
+"""The exact optimum: every policy of the space in order of predicted latency, the first that is accurate enough.
+
+Accuracy is simulated jointly, so no additivity is assumed; stopping at the first feasible policy is exact, because every
+one before it was faster and failed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop
+from autoprivacy.agent.space import Choice, Space
+from autoprivacy.common.errors import Refused
+from autoprivacy.models.prediction import Deployment, Prediction, predict
+from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.policy import Agreement, Policy, agree, zero_tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A policy with what is promised of it."""
+
+    choices: tuple[Choice, ...]
+    policy: Policy
+    agreement: Agreement
+    prediction: Prediction
+    drop: AccuracyDrop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The optimum, how many policies exist, and how many had to be simulated."""
+
+    best: Candidate
+    policies: int
+    simulated: int
+
+
+def candidate(space: Space, choices: tuple[Choice, ...], policy: Policy, deployment: Deployment) -> Candidate:
+    """A policy, checked and predicted."""
+    network = space.network(choices)
+    agreement = agree(network, policy)
+    skipped = {
+        layer.name: zero_tiles(layer, stage.weight)
+        for layer, stage in zip(agreement.layers, network.stages, strict=True)
+    }
+    return Candidate(choices, policy, agreement, predict(plan(agreement, skipped), deployment))
+
+
+def with_accuracy(space: Space, found: Candidate, seed: int) -> Candidate:
+    """The same candidate with its accuracy simulated on the search split, and its promises written into the policy."""
+    drop = accuracy_drop(space.network(found.choices), found.agreement, space.baseline, space.data.search, seed)
+    made_by = replace(  # type: ignore[type-var]
+        found.policy.made_by, predicted_latency_s=found.prediction.latency_s, accuracy_drop_upper=drop.upper
+    )
+    return replace(found, policy=replace(found.policy, made_by=made_by), drop=drop)  # type: ignore[type-var]
+
+
+def search_exact(
+    space: Space, deployment: Deployment, *, max_accuracy_drop: float, seed: int, progress: Callable[[int, int], None]
+) -> Found:
+    """The policy of least predicted latency whose bounded accuracy drop is at most `max_accuracy_drop` (a share).
+
+    Raises:
+        Refused: if no policy of the space is accurate enough; says how close the best came.
+    """
+    candidates = [
+        candidate(space, choices, policy, deployment) for choices, policy in space.policies(method="exact enumeration")
+    ]
+    candidates.sort(key=lambda found: (found.prediction.latency_s, found.choices))
+    closest = 1.0
+    for index, found in enumerate(candidates, start=1):
+        progress(index, len(candidates))
+        judged = with_accuracy(space, found, seed)
+        assert judged.drop is not None  # noqa: S101 - just computed
+        if judged.drop.upper <= max_accuracy_drop:
+            return Found(judged, len(candidates), index)
+        closest = min(closest, judged.drop.upper)
+    raise Refused(
+        f"no policy keeps the accuracy drop below {max_accuracy_drop:.2%} with confidence; the best bound is {closest:.2%}: "
+        "allow that much with --max-accuracy-drop"
+    )

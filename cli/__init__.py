@@ -1,0 +1,1 @@
+"""The `autoprivacy` command: thin, no logic of its own."""

@@ -1,0 +1,192 @@
+"""`search`, `policy`, `confirm` and `tune`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, Verdict, confirm
+from autoprivacy.agent.search import Candidate
+from autoprivacy.agent.space import Space
+from autoprivacy.agent.tuning import choose, tune
+from autoprivacy.cli.console import VERSION, err, milliseconds, out, print_json, progress, table
+from autoprivacy.cli.model_commands import model_of, show_prediction
+from autoprivacy.cli.private_commands import load_agreed
+from autoprivacy.common.errors import PredictionMissed, ProtocolError
+from autoprivacy.common.records import load, save
+from autoprivacy.models.prediction import Components, Deployment, predict
+from autoprivacy.networks import data, zoo
+from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.policy import Policy
+
+
+def search(
+    network: str, server: str, client: str, path: Path, max_accuracy_drop: float, seed: int, *, json: bool
+) -> None:
+    """Search the exact optimum and write its policy."""
+    trained = zoo.load(network)
+    deployment = Deployment(model_of(server), model_of(client))
+    profiles = (deployment.server.profile_id, deployment.client.profile_id)
+    space = Space(trained, data.splits(trained.network.name), VERSION, profiles)
+    found, plain = choose(space, deployment, max_accuracy_drop=max_accuracy_drop, seed=seed, progress=progress)
+    save(found.best.policy, path)
+    if json:
+        print_json(found.best.policy)
+        return
+    _show_choice(found.best, plain, found.policies, found.simulated)
+    show_prediction(found.best.prediction, json=False)
+    err.print(f"policy written to {path}")
+
+
+def _show_choice(best: Candidate, plain: Candidate, policies: int, simulated: int) -> None:
+    _show_layers(best.policy)
+    assert best.drop is not None  # noqa: S101 - a found policy was judged
+    out.print(
+        f"the fastest of {policies} policies that keeps accuracy ({simulated} simulated): "
+        f"{best.drop.accuracy:.2%} on the search split, {best.drop.baseline:.2%} at 8 bits without errors, "
+        f"drop at most {best.drop.upper:.2%} with 95 % confidence"
+    )
+    ratio = plain.prediction.latency_s / best.prediction.latency_s
+    out.print(f"predicted {ratio:.2f} times as fast as one set (n = 2048, 8-bit weights) for all layers")
+
+
+def _show_layers(policy: Policy) -> None:
+    rows = [
+        [
+            name,
+            str(layer.n),
+            str(layer.limbs[0].bit_length()),
+            str(layer.t.bit_length() - 1),
+            f"{layer.tile.in_channels}x{layer.tile.out_channels}x{layer.tile.height}x{layer.tile.width}",
+            str(layer.weight_bits),
+            str(layer.activation_bits),
+        ]
+        for name, layer in policy.layers.items()
+    ]
+    columns = ["layer", "n", "q bits", "t bits", "tile CxMxHxW", "weight bits", "activation bits"]
+    table(f"policy for {policy.network} ({policy.circuit_privacy}, {policy.security})", columns, rows)
+
+
+def show_policy(path: Path, *, json: bool) -> None:
+    """One policy file."""
+    policy = load(Policy, path)
+    if json:
+        print_json(policy)
+        return
+    _show_layers(policy)
+    out.print(
+        f"made by {policy.made_by.method}, version {policy.made_by.version}, profiles {', '.join(policy.made_by.profiles)}"
+    )
+
+
+def confirm_policies(
+    network: str, policies: list[Path], profile: str, images: int, seed: int, path: Path | None, *, json: bool
+) -> None:
+    """Run policies from files."""
+    model = model_of(profile)
+    deployment = Deployment(model, model)
+    contenders = []
+    for file in policies:
+        policy, quantised, agreement = load_agreed(network, file)
+        contenders.append(Contender(file.stem, policy, agreement, quantised, predict(plan(agreement), deployment)))
+    split = data.splits(contenders[0].policy.network).confirm
+    with progress("running privately", images * len(contenders)) as advance:
+        confirmation = confirm(
+            contenders, network, split.x[:images], split.y[:images], np.random.default_rng(seed), advance
+        )
+    if path is not None:
+        save(confirmation, path)
+    _conclude(confirmation, json=json)
+
+
+def tune_network(
+    network: str, path: Path | None, images: int, max_accuracy_drop: float, seed: int, *, fresh: bool, json: bool
+) -> None:
+    """The whole chain."""
+    trained = zoo.load(network)
+    run = path or Path("runs") / trained.network.name
+    _, found, plain, confirmation = tune(
+        trained,
+        network,
+        data.splits(trained.network.name),
+        run,
+        version=VERSION,
+        images=images,
+        max_accuracy_drop=max_accuracy_drop,
+        seed=seed,
+        fresh=fresh,
+        progress=progress,
+    )
+    if not json:
+        _show_choice(found.best, plain, found.policies, found.simulated)
+        out.print(f"run folder: {run}")
+    _conclude(confirmation, json=json)
+
+
+def _conclude(confirmation: Confirmation, *, json: bool) -> None:
+    """Show a confirmation; its last line is the verdict.
+
+    Raises:
+        ProtocolError: if logits are not what the integer reference gives with the errors that were seen.
+        PredictionMissed: if a measured median lies outside its predicted interval.
+    """
+    if json:
+        print_json(confirmation)
+    else:
+        for policy in confirmation.policies:
+            _show_confirmed(policy)
+        out.print(_last_line(confirmation))
+    for policy in confirmation.policies:
+        if policy.logits_explained < policy.images or not policy.bytes_as_planned:
+            raise ProtocolError(
+                f"{policy.label}: {policy.logits_explained} of {policy.images} results follow the integer reference, "
+                f"bytes as planned: {policy.bytes_as_planned}; this is a defect, please report it with the run folder"
+            )
+    missed = [policy.label for policy in confirmation.policies if not policy.within_interval]
+    if missed:
+        raise PredictionMissed(
+            f"measured outside the predicted interval: {', '.join(missed)}; profile again when it is quiet"
+        )
+
+
+def _show_confirmed(policy: Confirmed) -> None:
+    names = list(Components.__dataclass_fields__)
+    rows = [
+        [kind, *(f"{1000 * getattr(parts, name):.2f}" for name in names), f"{1000 * total:.2f}"]
+        for kind, parts, total in (
+            ("predicted", policy.predicted_components, policy.predicted_s),
+            ("measured", policy.measured_components, policy.measured_s),
+        )
+    ]
+    columns = [name.removesuffix("_s").replace("_", " ") for name in names]
+    table(f"{policy.label}: milliseconds an image", ["", *columns, "total"], rows)
+    seen = f"{policy.errors_seen} decryption errors, {policy.errors_expected:.2g} expected"
+    out.print(
+        f"logits: {policy.logits_explained} of {policy.images} equal the integer reference bit for bit, given the errors seen "
+        f"({seen}); {policy.logits_equal} had no effect of any. {policy.correct} of {policy.images} labels right. "
+        f"{policy.bytes_up:,} bytes up, {policy.bytes_down:,} down, "
+        f"{'as planned' if policy.bytes_as_planned else 'NOT as planned'}"
+    )
+
+
+def _last_line(confirmation: Confirmation) -> str:
+    first = confirmation.policies[0]
+    interval = f"{milliseconds(first.predicted_low_s)} to {milliseconds(first.predicted_high_s)}"
+    line = (
+        f"confirmed: {first.label}: predicted {milliseconds(first.predicted_s)} ({interval}), "
+        f"measured {milliseconds(first.measured_s)} an image"
+    )
+    if not first.within_interval:
+        line = "not " + line
+    if confirmation.verdict is None:
+        return line
+    return f"{line}; {_compared(confirmation.verdict, confirmation.policies[1].label)}"
+
+
+def _compared(verdict: Verdict, other: str) -> str:
+    if verdict.faster == "not distinguishable":
+        return f"not distinguishable from {other}"
+    ratio, low, high = verdict.ratio, verdict.ratio_low, verdict.ratio_high
+    if verdict.faster == "second":
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+    word = "faster" if verdict.faster == "first" else "slower"
+    return f"{ratio:.2f} times {word} than {other} (95 %: {low:.2f} to {high:.2f})"

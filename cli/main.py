@@ -1,0 +1,231 @@
+"""Entry point: the commands, and what turns errors into one line and an exit code."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprivacy.common.errors import AutoPrivacyError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Measure a machine, model its latency, choose HE parameters per layer, prove the choice.",
+)
+networks_app = typer.Typer(no_args_is_help=True, help="What can be made private.")
+profiles_app = typer.Typer(no_args_is_help=True, help="Stored machine profiles.")
+policy_app = typer.Typer(no_args_is_help=True, help="Policy files.")
+key_app = typer.Typer(no_args_is_help=True, help="Shared keys of client and server.")
+app.add_typer(networks_app, name="networks")
+app.add_typer(profiles_app, name="profiles")
+app.add_typer(policy_app, name="policy")
+app.add_typer(key_app, name="key")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+NetworkName = Annotated[str, typer.Argument(help="A network of the zoo, or a checkpoint file.")]
+PolicyFile = Annotated[Path, typer.Option("--policy", help="A policy file.")]
+KeyFile = Annotated[Path, typer.Option("--key-file", help="The key that both sides share (`autoprivacy key new`).")]
+ServerProfile = Annotated[str, typer.Option("--server", help="Machine profile of the server: name or folder.")]
+ClientProfile = Annotated[str, typer.Option("--client", help="Machine profile of the client: name or folder.")]
+Drop = Annotated[
+    float, typer.Option(min=0, max=1, help="Largest accuracy drop, as a share; bounded with 95 % confidence.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seeds error draws and orders.")]
+Images = Annotated[int, typer.Option(min=1, help="Images of the confirm split to run privately.")]
+
+
+@networks_app.command("list")
+def networks_list(json: Json = False) -> None:
+    """Name the networks of the zoo."""
+    from autoprivacy.cli import networks_commands
+
+    networks_commands.list_networks(json=json)
+
+
+@networks_app.command("show")
+def networks_show(network: NetworkName, json: Json = False) -> None:
+    """Show layers, shapes, counts, checkpoint and accuracy."""
+    from autoprivacy.cli import networks_commands
+
+    networks_commands.show_network(network, json=json)
+
+
+@app.command()
+def train(
+    network: NetworkName,
+    out: Annotated[Path, typer.Option(help="Checkpoint file to write (NAME.json, weights beside it).")],
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train a network of the zoo: float, then any-precision fine-tuning."""
+    from autoprivacy.cli import networks_commands
+
+    networks_commands.train_network(network, out, seed, json=json)
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Option(help="Name of the profile.")],
+    out: Annotated[Path, typer.Option(help="Folder that holds profiles.")] = Path("hwprofiles"),
+    json: Json = False,
+) -> None:
+    """Measure this machine and its loopback (about half a minute)."""
+    from autoprivacy.cli import model_commands
+
+    model_commands.profile(name, out, json=json)
+
+
+@profiles_app.command("list")
+def profiles_list(json: Json = False) -> None:
+    """List the profiles that can be found by name."""
+    from autoprivacy.cli import model_commands
+
+    model_commands.list_profiles(json=json)
+
+
+@profiles_app.command("show")
+def profiles_show(profile: Annotated[str, typer.Argument()], json: Json = False) -> None:
+    """Show what a profile measured, and on what."""
+    from autoprivacy.cli import model_commands
+
+    model_commands.show_profile(profile, json=json)
+
+
+@app.command()
+def fit(profile: Annotated[str, typer.Argument(help="Name or folder of a profile.")], json: Json = False) -> None:
+    """Fit latency models to a profile, and validate them on settings they did not see."""
+    from autoprivacy.cli import model_commands
+
+    model_commands.fit_profile(profile, json=json)
+
+
+@app.command()
+def predict(
+    network: NetworkName, policy: PolicyFile, server: ServerProfile, client: ClientProfile, json: Json = False
+) -> None:
+    """Predict the latency of a policy on a deployment."""
+    from autoprivacy.cli import model_commands
+
+    model_commands.predict_policy(network, policy, server, client, json=json)
+
+
+@app.command()
+def search(
+    network: NetworkName,
+    server: ServerProfile,
+    client: ClientProfile,
+    out: Annotated[Path, typer.Option(help="Policy file to write.")],
+    max_accuracy_drop: Drop = 0.015,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Find the policy of least predicted latency that is accurate enough: the exact optimum."""
+    from autoprivacy.cli import choice_commands
+
+    choice_commands.search(network, server, client, out, max_accuracy_drop, seed, json=json)
+
+
+@policy_app.command("show")
+def policy_show(policy: Annotated[Path, typer.Argument()], json: Json = False) -> None:
+    """Explain a policy layer by layer."""
+    from autoprivacy.cli import choice_commands
+
+    choice_commands.show_policy(policy, json=json)
+
+
+@key_app.command("new")
+def key_new(path: Annotated[Path, typer.Argument()]) -> None:
+    """Write a fresh shared key, readable by its owner only."""
+    from autoprivacy.protocol.transport import new_key
+
+    new_key(path)
+
+
+@app.command()
+def serve(
+    network: NetworkName,
+    policy: PolicyFile,
+    key_file: KeyFile,
+    listen: Annotated[str, typer.Option(help="HOST:PORT, loopback only; port 0 takes a free one.")] = "127.0.0.1:0",
+    once: Annotated[bool, typer.Option("--once", help="End after one client.")] = False,
+    reveal_for_testing: Annotated[
+        bool, typer.Option("--reveal-for-testing", help="NOT PRIVATE: open all shares to clients that ask.")
+    ] = False,
+) -> None:
+    """Serve private inference with the weights of a network."""
+    from autoprivacy.cli import private_commands
+
+    private_commands.serve(network, policy, key_file, listen, once=once, reveal_for_testing=reveal_for_testing)
+
+
+@app.command()
+def infer(
+    peer: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
+    key_file: KeyFile,
+    input_file: Annotated[Path, typer.Option("--input", help="An .npy file: one float image (C, H, W).")],
+    json: Json = False,
+) -> None:
+    """Infer one image privately; only this side learns the logits."""
+    from autoprivacy.cli import private_commands
+
+    private_commands.infer(peer, key_file, input_file, json=json)
+
+
+@app.command()
+def confirm(
+    network: NetworkName,
+    policy: Annotated[list[Path], typer.Option("--policy", help="A policy file; repeat it to compare policies.")],
+    profile: Annotated[str, typer.Option(help="Machine profile of this machine, for the predictions.")],
+    images: Images = 10,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="File for the measurements.")] = None,
+    json: Json = False,
+) -> None:
+    """Run policies for real between two processes, and compare with their predictions."""
+    from autoprivacy.cli import choice_commands
+
+    choice_commands.confirm_policies(network, policy, profile, images, seed, out, json=json)
+
+
+@app.command()
+def tune(
+    network: NetworkName,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NETWORK by default.")] = None,
+    images: Images = 10,
+    max_accuracy_drop: Drop = 0.015,
+    seed: Seed = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure anew even if the run folder holds a profile.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Profile, fit, search, confirm: the whole chain on this machine."""
+    from autoprivacy.cli import choice_commands
+
+    choice_commands.tune_network(network, out, images, max_accuracy_drop, seed, fresh=fresh, json=json)
+
+
+def main() -> None:
+    """Run the command; errors of ours become one line on standard error and their exit code."""
+    try:
+        app(standalone_mode=False)
+    except AutoPrivacyError as error:
+        _end(f"autoprivacy: {error}", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("autoprivacy: interrupted; what was finished is kept", 130)
+    except Exception as error:
+        # Typer carries its own copy of click, whose usage errors have no public base class to catch.
+        usage = getattr(error, "format_message", None)
+        if usage is None:
+            raise
+        _end(f"autoprivacy: {usage()} (see --help)", 2)
+
+
+def _end(message: str, code: int) -> None:
+    sys.stderr.write(message + "\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

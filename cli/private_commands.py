@@ -1,0 +1,95 @@
+"""`serve` and `infer`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoprivacy.cli.console import err, milliseconds, out, print_json
+from autoprivacy.common.errors import BadInput
+from autoprivacy.common.records import load, record
+from autoprivacy.networks import data, zoo
+from autoprivacy.networks.quantisation import QuantisedNetwork, quantise
+from autoprivacy.protocol.policy import Agreement, Policy, agree
+from autoprivacy.protocol.serving import serve as serve_forever
+from autoprivacy.protocol.session import Client, Server
+from autoprivacy.protocol.transport import load_key
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwork, Agreement]:
+    """A policy, its network at the policy's widths, and what both parties agree on."""
+    trained = zoo.load(network)
+    policy = load(Policy, policy_file)
+    quantised = quantise(trained, policy.widths(), data.splits(trained.network.name).calibrate.x)
+    return policy, quantised, agree(quantised, policy)
+
+
+def serve(
+    network: str, policy_file: Path, key_file: Path, listen: str, *, once: bool, reveal_for_testing: bool
+) -> None:
+    """Serve until interrupted; the address is the first line on standard output."""
+    _, quantised, agreement = load_agreed(network, policy_file)
+    server = Server(quantised, agreement, load_key(key_file), reveal_for_testing=reveal_for_testing)
+    if reveal_for_testing:
+        err.print(
+            "autoprivacy: --reveal-for-testing opens all shares to clients that ask; never use it with real inputs"
+        )
+
+    def report(line: str) -> None:
+        (sys.stdout if line.startswith("listening") else sys.stderr).write(line + "\n")
+        sys.stdout.flush()
+
+    serve_forever(server, listen, report, once=once)
+
+
+@record
+class InferenceReport:
+    """What `infer --json` prints; logits in the network's own units."""
+
+    network: str
+    logits: tuple[float, ...]
+    label: int
+    latency_s: float
+    setup_s: float
+    bytes_up: int
+    bytes_down: int
+
+
+def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
+    """Infer one image."""
+    image = _image(input_file)
+    with Client(peer, load_key(key_file)) as client:
+        inference = client.infer(image)
+        agreement = client.agreement
+        setup_s = client.setup_s
+    report = InferenceReport(
+        network=agreement.network,
+        logits=tuple(float(value) * agreement.logit_scale for value in inference.logits),
+        label=int(inference.logits.argmax()),
+        latency_s=inference.latency_s,
+        setup_s=setup_s,
+        bytes_up=inference.bytes_up,
+        bytes_down=inference.bytes_down,
+    )
+    if json:
+        print_json(report)
+        return
+    out.print(f"label {report.label}, logits {' '.join(f'{value:.3f}' for value in report.logits)}")
+    out.print(
+        f"{milliseconds(report.latency_s)} after {milliseconds(setup_s)} of set-up; "
+        f"{report.bytes_up:,} bytes up, {report.bytes_down:,} down"
+    )
+
+
+def _image(path: Path) -> "NDArray[np.float64]":
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"{path}: not an .npy file of numbers ({error}); write one with numpy.save") from None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise BadInput(f"{path}: holds no array of numbers; write one float image (C, H, W) with numpy.save")
+    return found.astype(np.float64)

@@ -1,0 +1,1 @@
+"""What was measured: the stored form of a machine profile, loading it, checking it."""

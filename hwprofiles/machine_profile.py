@@ -1,0 +1,234 @@
+"""A machine profile: a folder with `profile.json` (what the machine was), `samples.csv` (operations that were measured)
+and `runs.json` (whole inferences that were measured, to correct what operations add up to).
+
+Columns of `samples.csv`:
+
+| column | meaning |
+|---|---|
+| operation | name of the interface call that was timed |
+| n, q_bits | HE ring degree and modulus width; 0 where there is none |
+| calls | calls of the operation that one timing covers (a transfer is answered by a second, empty one) |
+| items | what the call handled: products, coefficients, AND gates, transfers or bytes |
+| values | tensor values the call handled (garbled circuits), else 0 |
+| blocks | timed blocks of at least 4 ms (or one call, where that is longer) |
+| quiet_s | 5 % quantile over blocks of seconds of one timing |
+| quiet_low_s, quiet_high_s | 95 % bootstrap interval of quiet_s |
+| typical_s | median over blocks of seconds of one timing |
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from math import isfinite
+from pathlib import Path
+from typing import Final, Literal
+
+from autoprivacy.common.errors import BadInput, ProfileMismatch
+from autoprivacy.common.files import read_text, write_atomic
+from autoprivacy.common.records import load, record, save
+
+SCHEMA_VERSION: Final = 1
+
+
+@record
+class Sample:
+    """One operation at one setting; see the table above."""
+
+    operation: str
+    n: int
+    q_bits: int
+    calls: int
+    items: int
+    values: int
+    blocks: int
+    quiet_s: float
+    quiet_low_s: float
+    quiet_high_s: float
+    typical_s: float
+
+
+@record
+class WorkDone:
+    """What a measured inference did of one operation, in total; the columns' meanings are those of a sample."""
+
+    operation: str
+    n: int
+    q_bits: int
+    calls: int
+    items: int
+    values: int
+
+
+@record
+class Seconds:
+    """Quiet and typical seconds of the same thing."""
+
+    quiet_s: float
+    typical_s: float
+
+
+@record
+class MeasuredRun:
+    """One small network, run privately between two processes of this machine."""
+
+    name: str
+    layers: int
+    work: tuple[WorkDone, ...]
+    components: dict[str, Seconds]
+    latency: Seconds
+
+
+@record
+class Software:
+    """What the figures depend on besides the machine; a profile of other software is stale."""
+
+    seal: str
+    kernels_version: int
+
+
+@record
+class Machine:
+    """What the machine is; no host name, user, serial number or address."""
+
+    cpu: str
+    architecture: str
+    instruction_sets: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    kernel: str
+    python: str
+    aes_path: str
+
+
+@record
+class Conditions:
+    """How quiet it was: load before, median slow-down of the reference operation, its 95 % quantile, and the verdict."""
+
+    load_average: float
+    reference_slowdown_median: float
+    reference_slowdown_p95: float
+    verdict: Literal["quiet", "noisy"]
+
+
+@record
+class Header:
+    """`profile.json`."""
+
+    schema_version: Literal[1]
+    id: str
+    name: str
+    measured_on: str
+    software: Software
+    machine: Machine
+    conditions: Conditions
+    processes: int
+    rounds: int
+
+
+@record
+class MachineProfile:
+    """All of one folder."""
+
+    header: Header
+    samples: tuple[Sample, ...]
+    runs: tuple[MeasuredRun, ...]
+
+
+@record
+class _Runs:
+    runs: tuple[MeasuredRun, ...]
+
+
+def write(profile: MachineProfile, folder: Path) -> None:
+    """Store `profile` in `folder`; `profile.json` comes last, so that a folder without it is no profile."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, [field.name for field in fields(Sample)], lineterminator="\n")  # type: ignore[arg-type]
+    writer.writeheader()
+    writer.writerows(asdict(sample) for sample in profile.samples)  # type: ignore[call-overload]
+    write_atomic(folder / "samples.csv", table.getvalue().encode())
+    save(_Runs(profile.runs), folder / "runs.json")
+    save(profile.header, folder / "profile.json")
+
+
+def read(folder: Path) -> MachineProfile:
+    """Load and check a profile.
+
+    Raises:
+        BadInput: naming the file, the line and the column that is wrong.
+    """
+    header = load(Header, folder / "profile.json")
+    path = folder / "samples.csv"
+    rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    samples = tuple(_sample(row, f"{path}, line {number}") for number, row in enumerate(rows, start=2))
+    if not samples:
+        raise BadInput(f"{path}: holds no samples; measure again with `autoprivacy profile`")
+    runs = load(_Runs, folder / "runs.json").runs
+    for run in runs:
+        if not 0 < run.latency.quiet_s <= run.latency.typical_s < float("inf"):
+            raise BadInput(f"{folder / 'runs.json'}: run {run.name} has latency {run.latency}; measure again")
+    return MachineProfile(header, samples, runs)
+
+
+def _sample(row: dict[str, str], where: str) -> Sample:
+    values: dict[str, str | int | float] = {}
+    for field in fields(Sample):  # type: ignore[arg-type]
+        text = row.get(field.name)
+        try:
+            if text is None:
+                raise ValueError  # noqa: TRY301 - a missing column is as wrong as a malformed one
+            value = field.type(text)
+            if not isinstance(value, str) and not (isfinite(value) and value >= 0):
+                raise ValueError  # noqa: TRY301 - one message for every rule of a number
+        except ValueError:
+            raise BadInput(
+                f"{where}: column {field.name!r} is {text!r}; it must be a finite number, at least 0"
+            ) from None
+        values[field.name] = value
+    sample = Sample(**values)  # type: ignore[arg-type]
+    if not 0 < sample.quiet_s <= sample.typical_s:
+        raise BadInput(
+            f"{where}: quiet_s = {sample.quiet_s} must be above 0 and at most typical_s = {sample.typical_s}"
+        )
+    return sample
+
+
+def check_fresh(profile: MachineProfile, software: Software) -> None:
+    """Refuse a profile measured with other software.
+
+    Raises:
+        ProfileMismatch: if it is stale.
+    """
+    if profile.header.software != software:
+        raise ProfileMismatch(
+            f"profile {profile.header.name} was measured with {profile.header.software}, this is {software}; "
+            "measure again with `autoprivacy profile`"
+        )
+
+
+def search_path() -> list[Path]:
+    """Where profiles are found by name, first match first."""
+    given = os.environ.get("AUTOPRIVACY_PROFILES")
+    user = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local/share")) / "autoprivacy/hwprofiles"
+    return [*([Path(given)] if given else []), Path("hwprofiles"), user]
+
+
+def stored() -> Iterable[Path]:
+    """Folders of all profiles that can be found by name."""
+    return [found.parent for place in search_path() for found in sorted(place.glob("*/profile.json"))]
+
+
+def find(name_or_folder: str) -> MachineProfile:
+    """A profile by folder or by name.
+
+    Raises:
+        BadInput: if there is none; lists those that exist.
+    """
+    for folder in (Path(name_or_folder), *(place / name_or_folder for place in search_path())):
+        if (folder / "profile.json").exists():
+            return read(folder)
+    known = ", ".join(sorted({folder.name for folder in stored()})) or "none yet"
+    raise BadInput(
+        f"no profile {name_or_folder!r} (known: {known}); measure one with `autoprivacy profile --name NAME`"
+    )

@@ -1,0 +1,1 @@
+"""Predict: operation, layer and network latency models, from a plan on a deployment."""

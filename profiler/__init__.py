@@ -1,0 +1,1 @@
+"""Measure a machine: timing harness, HE operations, garbling, oblivious transfer, loopback."""
