@@ -43,7 +43,8 @@ def classify(
             errors[stage.name] = model.sample(rng, (len(x), *stage.output_shape))
     moduli = {layer.name: layer.policy.t.bit_length() - 1 for layer in agreement.layers} if agreement else None
     logits = reference.run(network, network.quantise_input(x), errors=errors, modulus_bits=moduli).logits
-    return logits.argmax(axis=1)
+    classes: NDArray[np.int64] = logits.argmax(axis=1)
+    return classes
 
 
 def accuracy_drop(

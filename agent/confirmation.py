@@ -1,7 +1,7 @@
 """Confirmation: policies run for real, between two processes, interleaved, and put beside their predictions.
 
-Every inference is also checked: the server is started for testing and opens its shares *after* the clock has stopped, so
-that each decryption error is seen, and the logits must be exactly the integer reference with those errors.
+Every inference is also checked: the server is started for testing and opens its shares *after* the clock has stopped,
+so that each decryption error is seen, and the logits must be exactly the integer reference with those errors.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.common.errors import ProtocolError
+from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import record, save
 from autoprivacy.models.prediction import Components, Prediction
 from autoprivacy.networks import reference
@@ -108,6 +108,10 @@ def confirm(
     Raises:
         ProtocolError: if a server process fails.
     """
+    if len(images) < 1 or len(images) != len(labels):
+        raise BadInput(
+            f"{len(images)} images and {len(labels)} labels: give as many of both, at least one"
+        )
     runs: list[list[tuple[Inference, Revealed]]] = [[] for _ in contenders]
     with ExitStack() as stack:
         clients = [
@@ -138,12 +142,24 @@ def running(policy: Policy, agreement: Agreement, network: str) -> Iterator[Clie
         save(policy, file)
         command = [sys.executable, "-m", "autoprivacy.cli.main", "serve", network, "--policy", str(file)]
         command += ["--key-file", str(key), "--reveal-for-testing", "--once"]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+        log = Path(folder) / "server.log"
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches only this process, which then ends the server
+            ) as server,
+        ):
             try:
                 assert server.stdout is not None  # noqa: S101 - it was asked for
                 address = server.stdout.readline().strip().removeprefix("listening on ")
                 if not address:
-                    raise ProtocolError("the server process ended before it listened; its message is above")
+                    said = log.read_text().strip().splitlines() or ["nothing"]
+                    raise ProtocolError(f"the server process ended before it listened; it said: {said[-1]}")
                 with Client(address, load_key(key), expected=agreement) as client:
                     yield client
                 server.wait(timeout=30)

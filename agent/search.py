@@ -1,15 +1,15 @@
 """The exact optimum: every policy of the space in order of predicted latency, the first that is accurate enough.
 
-Accuracy is simulated jointly, so no additivity is assumed; stopping at the first feasible policy is exact, because every
-one before it was faster and failed.
+Accuracy is simulated jointly, so no additivity is assumed; stopping at the first feasible policy is exact, because
+every one before it was faster and failed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop
 from autoprivacy.agent.space import Choice, Space
 from autoprivacy.common.errors import Refused
+from autoprivacy.common.progress import Progress
 from autoprivacy.models.prediction import Deployment, Prediction, predict
 from autoprivacy.protocol.plan import plan
 from autoprivacy.protocol.policy import Agreement, Policy, agree, zero_tiles
@@ -49,33 +49,36 @@ def candidate(space: Space, choices: tuple[Choice, ...], policy: Policy, deploym
 def with_accuracy(space: Space, found: Candidate, seed: int) -> Candidate:
     """The same candidate with its accuracy simulated on the search split, and its promises written into the policy."""
     drop = accuracy_drop(space.network(found.choices), found.agreement, space.baseline, space.data.search, seed)
-    made_by = replace(  # type: ignore[type-var]
+    made_by = replace(
         found.policy.made_by, predicted_latency_s=found.prediction.latency_s, accuracy_drop_upper=drop.upper
     )
-    return replace(found, policy=replace(found.policy, made_by=made_by), drop=drop)  # type: ignore[type-var]
+    return replace(found, policy=replace(found.policy, made_by=made_by), drop=drop)
 
 
 def search_exact(
-    space: Space, deployment: Deployment, *, max_accuracy_drop: float, seed: int, progress: Callable[[int, int], None]
+    space: Space, deployment: Deployment, *, max_accuracy_drop: float, seed: int, progress: Progress
 ) -> Found:
     """The policy of least predicted latency whose bounded accuracy drop is at most `max_accuracy_drop` (a share).
 
     Raises:
         Refused: if no policy of the space is accurate enough; says how close the best came.
     """
-    candidates = [
-        candidate(space, choices, policy, deployment) for choices, policy in space.policies(method="exact enumeration")
-    ]
+    candidates = []
+    with progress("predicting policies", space.size) as advance:
+        for choices, policy in space.policies(method="exact enumeration"):
+            candidates.append(candidate(space, choices, policy, deployment))
+            advance()
     candidates.sort(key=lambda found: (found.prediction.latency_s, found.choices))
     closest = 1.0
-    for index, found in enumerate(candidates, start=1):
-        progress(index, len(candidates))
-        judged = with_accuracy(space, found, seed)
-        assert judged.drop is not None  # noqa: S101 - just computed
-        if judged.drop.upper <= max_accuracy_drop:
-            return Found(judged, len(candidates), index)
-        closest = min(closest, judged.drop.upper)
+    with progress("judging accuracy", len(candidates)) as advance:
+        for index, found in enumerate(candidates, start=1):
+            judged = with_accuracy(space, found, seed)
+            assert judged.drop is not None  # noqa: S101 - just computed
+            advance()
+            if judged.drop.upper <= max_accuracy_drop:
+                return Found(judged, len(candidates), index)
+            closest = min(closest, judged.drop.upper)
     raise Refused(
-        f"no policy keeps the accuracy drop below {max_accuracy_drop:.2%} with confidence; the best bound is {closest:.2%}: "
-        "allow that much with --max-accuracy-drop"
+        f"no policy keeps the accuracy drop below {max_accuracy_drop:.2%} with confidence; "
+        f"the best bound is {closest:.2%}: allow that much with --max-accuracy-drop"
     )

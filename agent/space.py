@@ -1,7 +1,7 @@
 """What can be chosen for each linear layer; only what passes security and holds the accumulators exists.
 
-Per layer: an HE set, and the bits of its weights. The rest follows: t is the least that is safe, the tile the default for
-the shape, activations have `ACTIVATION_BITS`.
+Per layer: an HE set, and the bits of its weights. The rest follows: t is the least that is safe, the tile the default
+for the shape, activations have `ACTIVATION_BITS`.
 """
 
 from collections.abc import Iterator
@@ -117,6 +117,12 @@ class Space:
             layers=layers,
             made_by=made_by,
         )
+
+    @property
+    def size(self) -> int:
+        """Combinations of choices, feasible or not."""
+        size: int = len(CHOICES) ** len(self.layers)
+        return size
 
     def all_choices(self) -> Iterator[tuple[Choice, ...]]:
         """Every combination of choices, feasible or not."""

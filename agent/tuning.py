@@ -11,16 +11,15 @@
 """
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from autoprivacy.agent.confirmation import Confirmation, Contender, confirm
 from autoprivacy.agent.search import Candidate, Found, candidate, search_exact, with_accuracy
 from autoprivacy.agent.space import Space
+from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import record, save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import MachineProfile
@@ -30,16 +29,6 @@ from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
 from autoprivacy.profiler.machine import describe_machine, describe_software
 from autoprivacy.profiler.profile import STEPS, profile_machine
-
-Advance = Callable[[], None]
-
-
-class Progress(Protocol):
-    """How a long step shows itself: a context that gives a function to call `total` times."""
-
-    def __call__(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """Begin a step."""
-        ...
 
 
 @record
@@ -81,11 +70,7 @@ def choose(
     space: Space, deployment: Deployment, *, max_accuracy_drop: float, seed: int, progress: Progress
 ) -> tuple[Found, Candidate]:
     """The exact optimum, and one set for all layers to compare it with, both with accuracy bounds."""
-    with progress("searching", 1) as advance:
-        found = search_exact(
-            space, deployment, max_accuracy_drop=max_accuracy_drop, seed=seed, progress=lambda _done, _total: None
-        )
-        advance()
+    found = search_exact(space, deployment, max_accuracy_drop=max_accuracy_drop, seed=seed, progress=progress)
     choices = space.one_set_for_all()
     plain = candidate(space, choices, space.policy(choices, method="one set for all"), deployment)
     return found, with_accuracy(space, plain, seed)

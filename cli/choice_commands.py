@@ -11,7 +11,7 @@ from autoprivacy.agent.tuning import choose, tune
 from autoprivacy.cli.console import VERSION, err, milliseconds, out, print_json, progress, table
 from autoprivacy.cli.model_commands import model_of, show_prediction
 from autoprivacy.cli.private_commands import load_agreed
-from autoprivacy.common.errors import PredictionMissed, ProtocolError
+from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
 from autoprivacy.common.records import load, save
 from autoprivacy.models.prediction import Components, Deployment, predict
 from autoprivacy.networks import data, zoo
@@ -74,7 +74,8 @@ def show_policy(path: Path, *, json: bool) -> None:
         return
     _show_layers(policy)
     out.print(
-        f"made by {policy.made_by.method}, version {policy.made_by.version}, profiles {', '.join(policy.made_by.profiles)}"
+        f"made by {policy.made_by.method}, version {policy.made_by.version}, "
+        f"profiles {', '.join(policy.made_by.profiles)}"
     )
 
 
@@ -88,7 +89,9 @@ def confirm_policies(
     for file in policies:
         policy, quantised, agreement = load_agreed(network, file)
         contenders.append(Contender(file.stem, policy, agreement, quantised, predict(plan(agreement), deployment)))
-    split = data.splits(contenders[0].policy.network).confirm
+    splits = data.splits(contenders[0].policy.network)
+    check_images(images, splits)
+    split = splits.confirm
     with progress("running privately", images * len(contenders)) as advance:
         confirmation = confirm(
             contenders, network, split.x[:images], split.y[:images], np.random.default_rng(seed), advance
@@ -98,16 +101,26 @@ def confirm_policies(
     _conclude(confirmation, json=json)
 
 
+def check_images(images: int, splits: data.Splits) -> None:
+    """Refuse more images than the confirm split holds."""
+    if images > len(splits.confirm.y):
+        raise BadInput(
+            f"--images {images}: the confirm split has {len(splits.confirm.y)} images; ask for at most that many"
+        )
+
+
 def tune_network(
     network: str, path: Path | None, images: int, max_accuracy_drop: float, seed: int, *, fresh: bool, json: bool
 ) -> None:
     """The whole chain."""
     trained = zoo.load(network)
     run = path or Path("runs") / trained.network.name
+    splits = data.splits(trained.network.name)
+    check_images(images, splits)
     _, found, plain, confirmation = tune(
         trained,
         network,
-        data.splits(trained.network.name),
+        splits,
         run,
         version=VERSION,
         images=images,
@@ -161,8 +174,9 @@ def _show_confirmed(policy: Confirmed) -> None:
     table(f"{policy.label}: milliseconds an image", ["", *columns, "total"], rows)
     seen = f"{policy.errors_seen} decryption errors, {policy.errors_expected:.2g} expected"
     out.print(
-        f"logits: {policy.logits_explained} of {policy.images} equal the integer reference bit for bit, given the errors seen "
-        f"({seen}); {policy.logits_equal} had no effect of any. {policy.correct} of {policy.images} labels right. "
+        f"logits: {policy.logits_explained} of {policy.images} equal the integer reference bit for bit, "
+        f"given the errors seen ({seen}); {policy.logits_equal} had no effect of any. "
+        f"{policy.correct} of {policy.images} labels right. "
         f"{policy.bytes_up:,} bytes up, {policy.bytes_down:,} down, "
         f"{'as planned' if policy.bytes_as_planned else 'NOT as planned'}"
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autoprivacy.agent.tuning import Advance
+from autoprivacy.common.progress import Advance
 from autoprivacy.common.records import to_json
 
 VERSION = version("autoprivacy")

@@ -219,11 +219,12 @@ def main() -> None:
         usage = getattr(error, "format_message", None)
         if usage is None:
             raise
-        _end(f"autoprivacy: {usage()} (see --help)", 2)
+        _end(f"autoprivacy: {usage()} (see --help)" if usage() else "", 2)
 
 
 def _end(message: str, code: int) -> None:
-    sys.stderr.write(message + "\n")
+    if message:
+        sys.stderr.write(message + "\n")
     sys.exit(code)
 
 

@@ -52,8 +52,8 @@ def _show(profile: MachineProfile, *, json: bool) -> None:
     out.print(f"{header.name}: {header.machine.cpu}, {header.machine.cores} cores, AES {header.machine.aes_path}")
     slow = header.conditions
     out.print(
-        f"{slow.verdict}: the reference operation ran {slow.reference_slowdown_median:.2f} times its quiet time at the median, "
-        f"{slow.reference_slowdown_p95:.2f} at the 95 % quantile"
+        f"{slow.verdict}: the reference operation took {slow.reference_slowdown_median:.2f} times its quiet time "
+        f"at the median, {slow.reference_slowdown_p95:.2f} at the 95 % quantile"
     )
     rows = [
         [
@@ -97,9 +97,9 @@ def fit_profile(name: str, *, json: bool) -> None:
         f"whole inferences left out of the correction: median error {np.median(errors):.1%}, "
         f"largest {errors.max():.1%} of {len(errors)}"
     )
-    for name, correction in model.corrections.items():
+    for component, correction in model.corrections.items():
         constant = milliseconds(correction.typical_per_layer_s)
-        out.print(f"  {name}: {correction.typical_scale:.2f} x its operations + {constant} a layer")
+        out.print(f"  {component}: {correction.typical_scale:.2f} x its operations + {constant} a layer")
 
 
 def predict_policy(network: str, policy: Path, server: str, client: str, *, json: bool) -> None:

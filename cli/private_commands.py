@@ -88,8 +88,8 @@ def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
 def _image(path: Path) -> "NDArray[np.float64]":
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path}: not an .npy file of numbers ({error}); write one with numpy.save") from None
+    except (OSError, ValueError, EOFError):
+        raise BadInput(f"{path}: not an .npy file of numbers; write one with numpy.save") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
         raise BadInput(f"{path}: holds no array of numbers; write one float image (C, H, W) with numpy.save")
     return found.astype(np.float64)

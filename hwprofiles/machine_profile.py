@@ -1,5 +1,7 @@
-"""A machine profile: a folder with `profile.json` (what the machine was), `samples.csv` (operations that were measured)
-and `runs.json` (whole inferences that were measured, to correct what operations add up to).
+"""A machine profile: a folder of what was measured, and on what.
+
+`profile.json` says what the machine was, `samples.csv` holds operations, `runs.json` whole inferences that correct what
+operations add up to.
 
 Columns of `samples.csv`:
 
@@ -19,11 +21,11 @@ Columns of `samples.csv`:
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from math import isfinite
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from autoprivacy.common.errors import BadInput, ProfileMismatch
 from autoprivacy.common.files import read_text, write_atomic
@@ -104,7 +106,7 @@ class Machine:
 
 @record
 class Conditions:
-    """How quiet it was: load before, median slow-down of the reference operation, its 95 % quantile, and the verdict."""
+    """How quiet it was: load before, slow-down of the reference operation (median, 95 % quantile), verdict."""
 
     load_average: float
     reference_slowdown_median: float
@@ -144,9 +146,9 @@ class _Runs:
 def write(profile: MachineProfile, folder: Path) -> None:
     """Store `profile` in `folder`; `profile.json` comes last, so that a folder without it is no profile."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, [field.name for field in fields(Sample)], lineterminator="\n")  # type: ignore[arg-type]
+    writer = csv.DictWriter(table, [field.name for field in fields(Sample)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(sample) for sample in profile.samples)  # type: ignore[call-overload]
+    writer.writerows(asdict(sample) for sample in profile.samples)
     write_atomic(folder / "samples.csv", table.getvalue().encode())
     save(_Runs(profile.runs), folder / "runs.json")
     save(profile.header, folder / "profile.json")
@@ -173,12 +175,13 @@ def read(folder: Path) -> MachineProfile:
 
 def _sample(row: dict[str, str], where: str) -> Sample:
     values: dict[str, str | int | float] = {}
-    for field in fields(Sample):  # type: ignore[arg-type]
+    for field in fields(Sample):
         text = row.get(field.name)
         try:
             if text is None:
                 raise ValueError  # noqa: TRY301 - a missing column is as wrong as a malformed one
-            value = field.type(text)
+            convert = cast("Callable[[str], str | int | float]", field.type)
+            value = convert(text)
             if not isinstance(value, str) and not (isfinite(value) and value >= 0):
                 raise ValueError  # noqa: TRY301 - one message for every rule of a number
         except ValueError:

@@ -1,7 +1,7 @@
 """The latency model of one machine: its operations, and a correction of what they add up to.
 
-Operations are timed in a loop, where code and data are warm. In an inference each runs a few times between waits for the
-peer. The profile's measured runs say what that costs: each component is scaled, and gets a constant per layer.
+Operations are timed in a loop, where code and data are warm. In an inference each runs a few times between waits
+for the peer. The profile's measured runs say what that costs: each component is scaled, and gets a constant per layer.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """Seconds of one operation, from what it handles: analytic models, fitted per machine profile.
 
-Every model is linear in its features, and the features are totals over calls, so that a sum of works is predicted by the
-sum of their features. Coefficients are at least zero (non-negative least squares on relative errors).
+Every model is linear in its features, and the features are totals over calls, so that a sum of works is predicted by
+the sum of their features. Coefficients are at least zero (non-negative least squares on relative errors).
 
 | symbol | meaning |
 |---|---|
@@ -95,8 +95,8 @@ def _mapped(handled: Handled) -> float:
 class OperationModel:
     """One fitted operation: coefficients (seconds per feature) for the quiet and the typical time.
 
-    `relative_errors` are those of each setting, predicted by a fit that left it out; `n_range` and `items_range` say where
-    a prediction interpolates.
+    `relative_errors` are those of each setting, predicted by a fit that left it out; `n_range` and `items_range` say
+    where a prediction interpolates.
     """
 
     operation: str
@@ -127,7 +127,7 @@ def solve(samples: Sequence[Sample], seconds: Sequence[float]) -> tuple[float, .
 
 
 def non_negative(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients (columns,), at least 0, for which matrix @ coefficients is relatively closest to `target` (rows,)."""
+    """Coefficients (columns,), at least 0, for which matrix @ coefficients is relatively closest to `target`."""
     from scipy.optimize import nnls
 
     scale = matrix.max(axis=0)

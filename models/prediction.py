@@ -82,7 +82,7 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
     """The latency of one inference.
 
     The interval is the error that the model makes on whole inferences that it has not seen, doubled where a layer lies
-    beyond what was measured, around quiet and typical; its upper end also takes the slow-down of the machine's worst 5 %.
+    beyond what was measured, around quiet and typical; its upper end also takes the slow-down of the worst 5 %.
     """
     layers = tuple(predict_layer(layer, deployment) for layer in plan.layers)
     quiet = sum(layer.quiet_s for layer in layers)

@@ -92,7 +92,7 @@ def measure_in_fresh_processes(
     together: dict[str, list[float]] = defaultdict(list)
     for process in range(processes):
         command = [sys.executable, "-m", "autoprivacy.profiler.worker", str(rounds), str(seed + process)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
             assert worker.stdout is not None  # noqa: S101 - it was asked for
             last = ""
             try:

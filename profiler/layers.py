@@ -1,7 +1,7 @@
 """Small private inferences of random networks, really run between two processes, to correct what operations add up to.
 
-`python -m autoprivacy.profiler.layers KEY_FILE` is the server: for each random network it prints its address and serves one
-client. Networks come from a fixed generator, so that both sides make the same ones; they hold nobody's weights.
+`python -m autoprivacy.profiler.layers KEY_FILE` is the server: for each random network it prints its address and serves
+one client. Networks come from a fixed generator, so that both sides make the same ones; they hold nobody's weights.
 """
 
 import subprocess
@@ -126,7 +126,9 @@ def measure_layers(after_network: Callable[[], None]) -> tuple[MeasuredRun, ...]
         key_file = Path(folder) / "key"
         new_key(key_file)
         command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file)]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as server:
             try:
                 assert server.stdout is not None  # noqa: S101 - it was asked for
                 for network, agreement in random_networks():

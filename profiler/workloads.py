@@ -21,7 +21,7 @@ from autoprivacy.protocol.seal_he import ClientKeys, SealClient, SealServer
 from autoprivacy.protocol.transport import HEADER_BYTES
 
 HE_GRID = ((1024, 26), (2048, 26), (2048, 53), (4096, 26), (4096, 53))
-"""Ring degree and modulus bits. Wider than what is chosen from, so that the models are fitted to more than they answer."""
+"""Ring degree and modulus bits. Wider than what is chosen from: models are fitted to more than they answer."""
 
 CIRCUITS = ((16, 8, 4, 14), (20, 10, 8, 18))
 """Bits in, shift, activation bits, bits out."""
@@ -128,7 +128,7 @@ def _ot_pair(delta: bytes) -> tuple[CorrelatedOtSender, CorrelatedOtReceiver]:
 def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, instances: int, *, evaluate: bool) -> Call:
     circuit = relu_requantise(bits_in, shift, activation_bits, bits_out)
     rng = np.random.default_rng(instances)
-    own, kept = rng.integers(0, 1 << bits_in, (2, instances))
+    own, kept = rng.integers(0, 1 << bits_in, (2, instances), dtype=np.int64)
     mask = rng.integers(0, 1 << bits_out, instances)
     delta = garbling.new_delta()
     sender, receiver = _ot_pair(delta)
@@ -142,7 +142,7 @@ def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, inst
 
 def _oblivious_transfer(count: int, *, send: bool) -> Call:
     sender, receiver = _ot_pair(garbling.new_delta())
-    choices = np.frombuffer(os.urandom(count), np.uint8) & 1
+    choices = np.frombuffer(os.urandom(count), np.uint8) & np.uint8(1)
     if not send:
         return partial(receiver.extend, choices)
     columns, _ = receiver.extend(choices)

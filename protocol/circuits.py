@@ -1,6 +1,6 @@
 """Boolean circuits, written once against `CircuitBuilder` and then run in the clear, counted or garbled.
 
-AND gates cost 32 bytes each and all the time; XOR and NOT are free ("free XOR" [KS08]). So every circuit here is
+AND gates cost 32 bytes each and all the time; XOR and NOT are free ("free XOR" [FreeXOR]). So every circuit here is
 judged by its AND gates alone.
 
 >>> relu = relu_requantise(bits_in=8, shift=2, activation_bits=4, bits_out=8)

@@ -1,8 +1,8 @@
 """Garbled circuits: half gates over many instances of one circuit.
 
 The server garbles, the client evaluates. A wire's two labels differ by the session's secret Delta (free XOR
-[KS08]), whose lowest bit is 1, so that the lowest bit of a label is its colour (point and permute). AND gates
-are half gates [ZRE15] of two 16-byte rows; XOR and NOT cost nothing.
+[FreeXOR]), whose lowest bit is 1, so that the lowest bit of a label is its colour (point and permute). AND gates
+are half gates [HalfGates] of two 16-byte rows; XOR and NOT cost nothing.
 
 **Hash.** H(x, j) = AES(start ^ j, sigma(x)) ^ sigma(x), the re-keyed hash of [GKWWY20]: every tweak j has its
 own AES key, and sigma(L || R) = (L ^ R || L), a linear orthomorphism, makes it robust to the circular use
@@ -14,7 +14,8 @@ AND gate number m of instance i takes j = 2 (m N + i) and the next one, N being 
 of 2^32 keys, which happens only if their `start` agree in the upper 96 bits. Among B batches this has
 probability below B^2 / 2^97: 2^-57 for 2^40 AND gates in batches of 2^20.
 
-**Assumption and bound.** AES-128 is an ideal cipher (related keys included). If a key serves at most mu calls
+**Assumption and bound.** AES-128 is an ideal cipher (related keys included). The following is our own count along the
+lines of [GKWWY20], whose text we could not consult. If a key serves at most mu calls
 of H with an unknown label, an adversary who computes p AES blocks tells H from random with advantage at most
 (2 mu p + (mu - 1) q) / 2^127, where q is the number of such calls and 127 is the entropy of Delta: a hit
 needs a block under the right key (2 mu p), or a collision under one key ((mu - 1) q). For 2^40 AND gates q =

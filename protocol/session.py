@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
-    """What a server in `--reveal-for-testing` opens after an inference: its times, and by layer the true accumulators."""
+    """What a server in `--reveal-for-testing` opens after an inference: its times, and the true accumulators."""
 
     server: tuple[LayerTimes, ...]
     accumulators: dict[str, IntArray]
@@ -212,7 +213,7 @@ class Client:
             message, acceptance = greet_as_client(self._channel, key)
             self.agreement = parse(Agreement, message, source="the server's agreement")
             if expected is not None and self.agreement.digest() != expected.digest():
-                raise ProtocolError(
+                raise ProtocolError(  # noqa: TRY301 - whatever fails here must close the channel
                     "the server runs another network or policy than expected; give both sides the same files"
                 )
             self._channel.send(Kind.PROOF, acceptance)
@@ -306,7 +307,7 @@ class Client:
         finally:
             self._channel.close()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-// Half gates [ZRE15] with the re-keyed hash of [GKWWY20]: H(x, j) = AES(start ^ j, sigma(x)) ^ sigma(x).
+// Half gates [HalfGates] with the re-keyed hash of [GKWWY20]: H(x, j) = AES(start ^ j, sigma(x)) ^ sigma(x).
 //
 // One gate list runs for many instances. Gate g makes wire inputs + g. The AND gate number m of instance i uses the tweaks
 // 2 * (m * instances + i) for its garbler half and the next one for its evaluator half.

@@ -40,4 +40,4 @@ def test_a_set_that_is_insecure_or_malformed_cannot_exist():
     q = ntt_prime(1024, 26)
     for wrong in ({"q": q - 2048}, {"t": 3000}, {"t": q + 1}, {"t": 1 << 25}):
         with pytest.raises(InvalidPolicy):
-            HeSet(**{"n": 1024, "q": q, "t": 1 << 12, **wrong})
+            HeSet(n=1024, q=wrong.get("q", q), t=wrong.get("t", 1 << 12))

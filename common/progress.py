@@ -1,0 +1,15 @@
+"""How a long step shows itself, without knowing to whom."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+Advance = Callable[[], None]
+
+
+class Progress(Protocol):
+    """Begins a step: a context that gives a function to call, up to `total` times."""
+
+    def __call__(self, title: str, total: int) -> AbstractContextManager[Advance]:
+        """Begin a step."""
+        ...

@@ -1,0 +1,210 @@
+"""The closed-form plan against what a session really does and really sends."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from autoprivacy.protocol import linear_layer, nonlinear_layer, serving as serving_module, session, transport
+from autoprivacy.protocol.circuits import Operation
+from autoprivacy.protocol.counting import CountingHe
+from autoprivacy.protocol.plan import distinct_key_sets, plan
+from autoprivacy.protocol.policy import agree, zero_tiles
+from autoprivacy.protocol.seal_he import SealServer
+from autoprivacy.protocol.session import Client, Inference
+from autoprivacy.protocol.transport import Channel, Kind
+
+SMALL, LARGE = (1024, 26), (2048, 53)
+FEW_CHANNELS = ((1, 3, 10, 10), (3, 5, 6, 10), (50, 3, 1, 1))
+WINDOWS = ((1, 8, 4, 5), (2, 3, 5, 4), (128, 1, 1, 1))
+DEPLOYMENTS = {
+    "large": (((LARGE,) * 3), 8, None),
+    "small": (((SMALL,) * 3), 4, None),
+    "mixed": ((SMALL, LARGE, SMALL), 4, FEW_CHANNELS),
+    "windows": ((LARGE, SMALL, LARGE), 4, WINDOWS),
+}
+INFERENCES = 2
+
+
+@pytest.fixture(params=DEPLOYMENTS)
+def deployed(request, deploy):
+    return deploy(*DEPLOYMENTS[request.param])
+
+
+def executed_calls(layer_plan):
+    """The calls of a plan's HE operations, and its products, under the names that interpreters count by."""
+    calls = {work.operation: work.calls for work in layer_plan.work if work.n}
+    items = {work.operation: work.items for work in layer_plan.work if work.n}
+    assert calls.pop("weighted_sum") == calls["respond"]
+    return +Counter(calls | {"multiply_accumulate": items["weighted_sum"]})
+
+
+def sparse(deployed):
+    """The same with most weights of the second half of each layer's output and input channels set to zero."""
+    stages = []
+    for stage in deployed.network.stages:
+        weight = stage.weight.copy()
+        weight[len(weight) // 2 :, weight.shape[1] // 2 :] = 0
+        weight[0] = 0
+        stages.append(replace(stage, weight=weight))
+    network = replace(deployed.network, stages=tuple(stages))
+    return replace(deployed, network=network, agreement=agree(network, deployed.policy))
+
+
+def skipped(deployed):
+    return {
+        layer.name: zero_tiles(layer, stage.weight)
+        for layer, stage in zip(deployed.agreement.layers, deployed.network.stages, strict=True)
+    }
+
+
+@pytest.mark.parametrize("thin", [False, True], ids=["dense", "sparse"])
+def test_the_closed_form_equals_the_counting_interpreter(deployed, thin):
+    deployed = sparse(deployed) if thin else deployed
+    planned = plan(deployed.agreement, skipped(deployed))
+    for index, (layer, stage) in enumerate(zip(deployed.agreement.layers, deployed.network.stages, strict=True)):
+        he = CountingHe(layer.policy.n, layer.policy.limbs[0].bit_length())
+        weights = linear_layer.encode_layer(he, layer.layout, stage.weight)
+        del he.operations["encode"]
+        shape = layer.shape
+        share = np.zeros((shape.in_channels, shape.height, shape.width), np.int64)
+        requests = linear_layer.request(he, layer.layout, share)
+        responses, _ = linear_layer.answer(he, layer.layout, weights, requests, share if index else None)
+        linear_layer.finish(he, layer.layout, responses)
+        assert he.operations == executed_calls(planned.layers[index])
+
+
+def test_only_skipped_tiles_make_a_plan_cheaper_and_never_its_bytes(deploy):
+    dense = deploy(*DEPLOYMENTS["mixed"])
+    thin = sparse(dense)
+    assert sum(skipped(dense).values()) == 0 < min(sum(skipped(thin).values()), skipped(thin)["fc"])
+    before, after = plan(dense.agreement), plan(thin.agreement, skipped(thin))
+    assert (before.bytes_up, before.bytes_down) == (after.bytes_up, after.bytes_down)
+    for full, less in zip(before.layers, after.layers, strict=True):
+        for one, other in zip(full.work, less.work, strict=True):
+            assert one == other or (one.operation == "weighted_sum" and one.items > other.items)
+
+
+@dataclass
+class Recorded:
+    """A real session: the frames of each direction as (kind, bytes), circuits as garbled, operations by layer."""
+
+    up: list[tuple[Kind, int]] = field(default_factory=list)
+    down: list[tuple[Kind, int]] = field(default_factory=list)
+    garbled: list[tuple[int, int, int]] = field(default_factory=list)  # AND gates, client bits, instances
+    servers: list[SealServer] = field(default_factory=list)
+    inferences: list[Inference] = field(default_factory=list)
+    operations: list[Counter[str]] = field(default_factory=list)
+
+    def inference_frames(self, direction):
+        """The frames of each inference, the commands left out."""
+        starts = [i for i, (kind, _) in enumerate(self.up) if kind == Kind.COMMAND]
+        if direction == "up":
+            return [self.up[start + 1 : end] for start, end in zip(starts, starts[1:], strict=False)]
+        first = next(i for i, (kind, _) in enumerate(self.down) if kind == Kind.RESPONSES)
+        size = (len(self.down) - first) // INFERENCES
+        return [self.down[first + i * size : first + (i + 1) * size] for i in range(INFERENCES)]
+
+    def setup_bytes(self, frames):
+        return sum(size for kind, size in frames if kind in (Kind.PUBLIC_KEY, Kind.BASE_OT))
+
+
+def recording_channel(frames):
+    class RecordingChannel(Channel):
+        def send(self, kind, *parts):
+            before = self.bytes_sent
+            super().send(kind, *parts)
+            frames.append((kind, self.bytes_sent - before))
+
+    return RecordingChannel
+
+
+@pytest.fixture
+def record_session(monkeypatch, serving, key, digits):
+    def record(deployed):
+        seen = Recorded()
+        garble = nonlinear_layer.garble
+
+        class RecordingServer(SealServer):
+            def __init__(self, *args):
+                super().__init__(*args)
+                seen.servers.append(self)
+
+        def recording_garble(circuit, share, *rest):
+            gates = int(np.count_nonzero(circuit.gates[:, 0] == Operation.AND))
+            seen.garbled.append((gates, int((~circuit.server_inputs).sum()), len(share)))
+            return garble(circuit, share, *rest)
+
+        monkeypatch.setattr(transport, "Channel", recording_channel(seen.up))
+        monkeypatch.setattr(serving_module, "Channel", recording_channel(seen.down))
+        monkeypatch.setattr(session, "SealServer", RecordingServer)
+        monkeypatch.setattr(nonlinear_layer, "garble", recording_garble)
+        server = serving(deployed)
+        with Client(server.address, key, expected=deployed.agreement) as client:
+            seen.inferences += [client.infer(image) for image in digits.confirm.x[:INFERENCES]]
+        server.join()
+        assert server.failure is None
+        seen.operations += [
+            mine.operations + theirs.operations for mine, theirs in zip(client._parties, seen.servers, strict=True)
+        ]
+        return seen
+
+    return record
+
+
+@pytest.fixture
+def thin(deployed):
+    return sparse(deployed)
+
+
+def test_a_session_does_and_sends_what_is_planned(thin, record_session):
+    seen, planned = record_session(thin), plan(thin.agreement, skipped(thin))
+
+    for inference in seen.inferences:
+        assert (inference.bytes_up, inference.bytes_down) == (planned.bytes_up, planned.bytes_down)
+    assert seen.setup_bytes(seen.up) == planned.setup_bytes_up
+    assert seen.setup_bytes(seen.down) == planned.setup_bytes_down
+    assert sum(kind == Kind.PUBLIC_KEY for kind, _ in seen.up) == len(distinct_key_sets(thin.agreement))
+
+    for ups, downs in zip(seen.inference_frames("up"), seen.inference_frames("down"), strict=True):
+        ups, downs = iter(ups), iter(downs)
+        for layer in planned.layers:
+            sent = [next(ups) for _ in range(layer.frames_up)]
+            answered = [next(downs) for _ in range(layer.frames_down)]
+            assert sum(size for _, size in sent) == layer.bytes_up
+            assert sum(size for _, size in answered) == layer.bytes_down
+            assert sent[0][0] == Kind.CIPHERTEXTS
+            assert answered[0][0] == Kind.RESPONSES
+        assert not [*ups, *downs]
+
+    for executed, layer in zip(seen.operations, planned.layers, strict=True):
+        per_inference = executed_calls(layer)
+        del executed["encode"]
+        assert executed == Counter({name: INFERENCES * count for name, count in per_inference.items()})
+
+    circuits = [layer.circuit for layer in planned.layers if layer.circuit is not None]
+    assert len(circuits) == 2
+    expected = [(circuit.and_gates, circuit.client_bits, circuit.instances) for circuit in circuits]
+    assert seen.garbled == expected * INFERENCES
+
+
+def test_work_in_circuits_is_that_of_the_batch(deployed):
+    for layer in plan(deployed.agreement).layers:
+        work = {each.operation: each for each in layer.work}
+        if layer.circuit is None:
+            assert not {"garble", "evaluate", "ot_send", "ot_receive"} & set(work)
+            continue
+        gates = layer.circuit.instances * layer.circuit.and_gates
+        transfers = layer.circuit.instances * layer.circuit.client_bits
+        for operation in ("garble", "evaluate"):
+            assert (work[operation].items, work[operation].values) == (gates, layer.circuit.instances)
+        for operation in ("ot_send", "ot_receive"):
+            assert work[operation].items == transfers
+
+
+def test_every_byte_of_a_layer_is_work_of_the_link(deployed):
+    for layer in plan(deployed.agreement).layers:
+        transfers = [work for work in layer.work if work.operation == "transfer"]
+        assert sum(work.items for work in transfers) == layer.bytes_up + layer.bytes_down
+        assert sum(work.calls for work in transfers) == layer.frames_up + layer.frames_down
