@@ -21,6 +21,7 @@ from autoprivacy.common.records import record, save
 from autoprivacy.models.prediction import Components, Prediction
 from autoprivacy.networks import reference
 from autoprivacy.networks.quantisation import QuantisedNetwork
+from autoprivacy.profiler.harness import calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.layers import component_seconds
 from autoprivacy.profiler.statistics import median_interval, quiet
 from autoprivacy.protocol.error_model import ERROR_FREE, decryption_error
@@ -89,10 +90,15 @@ class Verdict:
 
 @record
 class Confirmation:
-    """All policies, and the verdict on the first two where there are two."""
+    """All policies, and the verdict on the first two where there are two.
+
+    `drift` is how many times as long the reference operation took as in the profile; a measurement is divided by it
+    before `within_interval` is judged.
+    """
 
     policies: tuple[Confirmed, ...]
     verdict: Verdict | None
+    drift: float
 
 
 def confirm(
@@ -100,19 +106,25 @@ def confirm(
     network: str,
     images: NDArray[np.float32],
     labels: NDArray[np.int64],
+    *,
+    reference_typical_s: float,
     rng: np.random.Generator,
     progress: Callable[[], None],
 ) -> Confirmation:
     """Run every contender on every image, in random order within each image.
 
+    `reference_typical_s` is what the profile's reference operation took; it runs again between inferences, so that the
+    machine's drift since the profile is seen and divided out of the comparison with the prediction.
+
     Raises:
         ProtocolError: if a server process fails.
     """
     if len(images) < 1 or len(images) != len(labels):
-        raise BadInput(
-            f"{len(images)} images and {len(labels)} labels: give as many of both, at least one"
-        )
+        raise BadInput(f"{len(images)} images and {len(labels)} labels: give as many of both, at least one")
     runs: list[list[tuple[Inference, Revealed]]] = [[] for _ in contenders]
+    reference = reference_operation()
+    calls = calls_per_block(reference)
+    blocks: list[float] = []
     with ExitStack() as stack:
         clients = [
             stack.enter_context(running(contender.policy, contender.agreement, network)) for contender in contenders
@@ -122,15 +134,17 @@ def confirm(
                 client.infer(image)
         for image in images:
             for index in rng.permutation(len(clients)):
+                blocks.append(time_block(reference, calls))
                 runs[index].append(clients[index].infer_revealed(image))
                 progress()
         setups = [client.setup_s for client in clients]
+    drift = float(np.median(blocks)) / reference_typical_s
     policies = tuple(
-        _summary(contender, done, images, labels, setup)
+        _summary(contender, done, images, labels, setup_s=setup, drift=drift)
         for contender, done, setup in zip(contenders, runs, setups, strict=True)
     )
     verdict = _verdict(*([run.latency_s for run, _ in done] for done in runs[:2])) if len(contenders) > 1 else None
-    return Confirmation(policies, verdict)
+    return Confirmation(policies, verdict, drift)
 
 
 @contextmanager
@@ -172,7 +186,9 @@ def _summary(
     runs: Sequence[tuple[Inference, Revealed]],
     images: NDArray[np.float32],
     labels: NDArray[np.int64],
+    *,
     setup_s: float,
+    drift: float,
 ) -> Confirmed:
     network, prediction = contender.network, contender.prediction
     inputs = network.quantise_input(images)
@@ -206,7 +222,7 @@ def _summary(
         measured_high_s=high,
         measured_quiet_s=quiet(latencies),
         setup_s=setup_s,
-        within_interval=prediction.low_s <= measured <= prediction.high_s,
+        within_interval=prediction.low_s <= measured / drift <= prediction.high_s,
         predicted_components=_add([layer.components for layer in prediction.layers]),
         measured_components=_median_components(runs),
         bytes_up=up,

@@ -116,7 +116,13 @@ def tune(
     split = data.confirm
     with progress("running privately", images * len(contenders)) as advance:
         confirmation = confirm(
-            contenders, source, split.x[:images], split.y[:images], np.random.default_rng(seed), advance
+            contenders,
+            source,
+            split.x[:images],
+            split.y[:images],
+            reference_typical_s=model.reference_typical_s,
+            rng=np.random.default_rng(seed),
+            progress=advance,
         )
     save(confirmation, out / "confirmation.json")
     settings = Run(

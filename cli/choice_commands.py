@@ -18,6 +18,8 @@ from autoprivacy.networks import data, zoo
 from autoprivacy.protocol.plan import plan
 from autoprivacy.protocol.policy import Policy
 
+NOTABLE_DRIFT = 0.05
+
 
 def search(
     network: str, server: str, client: str, path: Path, max_accuracy_drop: float, seed: int, *, json: bool
@@ -94,7 +96,13 @@ def confirm_policies(
     split = splits.confirm
     with progress("running privately", images * len(contenders)) as advance:
         confirmation = confirm(
-            contenders, network, split.x[:images], split.y[:images], np.random.default_rng(seed), advance
+            contenders,
+            network,
+            split.x[:images],
+            split.y[:images],
+            reference_typical_s=model.reference_typical_s,
+            rng=np.random.default_rng(seed),
+            progress=advance,
         )
     if path is not None:
         save(confirmation, path)
@@ -104,9 +112,7 @@ def confirm_policies(
 def check_images(images: int, splits: data.Splits) -> None:
     """Refuse more images than the confirm split holds."""
     if images > len(splits.confirm.y):
-        raise BadInput(
-            f"--images {images}: the confirm split has {len(splits.confirm.y)} images; ask for at most that many"
-        )
+        raise BadInput(f"--images {images}: the confirm split has {len(splits.confirm.y)} images; ask for fewer")
 
 
 def tune_network(
@@ -147,6 +153,11 @@ def _conclude(confirmation: Confirmation, *, json: bool) -> None:
     else:
         for policy in confirmation.policies:
             _show_confirmed(policy)
+        if abs(confirmation.drift - 1) > NOTABLE_DRIFT:
+            out.print(
+                f"the machine ran at {1 / confirmation.drift:.2f} times the speed of its profile "
+                "(reference operation); predictions are judged with that divided out"
+            )
         out.print(_last_line(confirmation))
     for policy in confirmation.policies:
         if policy.logits_explained < policy.images or not policy.bytes_as_planned:

@@ -109,6 +109,7 @@ class Conditions:
     """How quiet it was: load before, slow-down of the reference operation (median, 95 % quantile), verdict."""
 
     load_average: float
+    reference_typical_s: float
     reference_slowdown_median: float
     reference_slowdown_p95: float
     verdict: Literal["quiet", "noisy"]

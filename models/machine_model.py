@@ -20,7 +20,9 @@ COMPONENTS: Final = {
     "decrypt": "client_he_s",
     "receive": "server_he_s",
     "receive_add_share": "server_he_s",
+    "to_ntt": "server_he_s",
     "weighted_sum": "server_he_s",
+    "from_ntt": "server_he_s",
     "respond": "server_he_s",
     "ot_send": "ot_s",
     "ot_receive": "ot_s",
@@ -56,6 +58,7 @@ class MachineModel:
     schema_version: Literal[1]
     profile_id: str
     profile_name: str
+    reference_typical_s: float
     slowdown_p95: float
     operations: dict[str, OperationModel]
     corrections: dict[str, Correction]
@@ -102,6 +105,7 @@ def fit(profile: MachineProfile) -> MachineModel:
         schema_version=1,
         profile_id=profile.header.id,
         profile_name=profile.header.name,
+        reference_typical_s=profile.header.conditions.reference_typical_s,
         slowdown_p95=profile.header.conditions.reference_slowdown_p95,
         operations=operations,
         corrections=_corrections(operations, profile.runs),

@@ -43,6 +43,8 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "encrypt": _CALL,
     "receive": _CALL,
     "receive_add_share": _CALL,
+    "to_ntt": _CALL,
+    "from_ntt": _CALL,
     "weighted_sum": ("calls", "items", "items n"),
     "respond": (*_CALL, "items"),
     "decrypt": (*_CALL, "items"),

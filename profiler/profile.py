@@ -46,6 +46,7 @@ def profile_machine(name: str, after_round: Callable[[], None], *, seed: int = 0
         machine=machine,
         conditions=Conditions(
             load_average=round(load, 2),
+            reference_typical_s=typical(reference.tolist()),
             reference_slowdown_median=median,
             reference_slowdown_p95=float(np.quantile(slowdown, 0.95)),
             verdict="quiet" if median < NOISY_SLOWDOWN else "noisy",

@@ -44,6 +44,8 @@ def he_workloads() -> Iterator[Workload]:
         yield make("encrypt", items=0, prepare=partial(_encrypt, he_set))
         yield make("receive", items=0, prepare=partial(_receive, he_set, with_share=False))
         yield make("receive_add_share", items=0, prepare=partial(_receive, he_set, with_share=True))
+        yield make("to_ntt", items=0, prepare=partial(_transform, he_set, back=False))
+        yield make("from_ntt", items=0, prepare=partial(_transform, he_set, back=True))
         for products in (1, 8):
             yield make("weighted_sum", items=products, prepare=partial(_weighted_sum, he_set, products))
         for sent in (8, n // 2):
@@ -94,10 +96,24 @@ def _receive(he_set: HeSet, *, with_share: bool) -> Call:
     return partial(server.receive, client.encrypt(_polynomial(he_set)), _polynomial(he_set) if with_share else None)
 
 
+def _transform(he_set: HeSet, *, back: bool) -> Call:
+    client, server = _parties(he_set)
+    ciphertext = server.receive(client.encrypt(_polynomial(he_set)), None)
+    if back:
+        return partial(server.from_ntt, server.to_ntt(ciphertext))
+    return partial(server.to_ntt, ciphertext)
+
+
+def _summed(client: SealClient, server: SealServer, he_set: HeSet) -> object:
+    ciphertext = server.to_ntt(server.receive(client.encrypt(_polynomial(he_set)), None))
+    weight = server.encode_weights(np.random.default_rng(1).integers(-8, 8, he_set.n))
+    return server.from_ntt(server.weighted_sum([ciphertext], [weight]))
+
+
 def _weighted_sum(he_set: HeSet, products: int) -> Call:
     client, server = _parties(he_set)
     rng = np.random.default_rng(products)
-    inputs = [server.receive(client.encrypt(_polynomial(he_set)), None) for _ in range(products)]
+    inputs = [server.to_ntt(server.receive(client.encrypt(_polynomial(he_set)), None)) for _ in range(products)]
     tiles = [server.encode_weights(rng.integers(-8, 8, he_set.n)) for _ in range(WEIGHT_POOL)]
     rows = cycle([tiles[i : i + products] for i in range(0, WEIGHT_POOL - products + 1, products)])
     return lambda: server.weighted_sum(inputs, next(rows))
@@ -105,17 +121,13 @@ def _weighted_sum(he_set: HeSet, products: int) -> Call:
 
 def _respond(he_set: HeSet, sent: int) -> Call:
     client, server = _parties(he_set)
-    ciphertext = server.receive(client.encrypt(_polynomial(he_set)), None)
-    weight = server.encode_weights(np.random.default_rng(1).integers(-8, 8, he_set.n))
-    return partial(server.respond, server.weighted_sum([ciphertext], [weight]), np.arange(sent))
+    return partial(server.respond, _summed(client, server, he_set), np.arange(sent))
 
 
 def _decrypt(he_set: HeSet, sent: int) -> Call:
     client, server = _parties(he_set)
-    ciphertext = server.receive(client.encrypt(_polynomial(he_set)), None)
-    weight = server.encode_weights(np.random.default_rng(1).integers(-8, 8, he_set.n))
     positions = np.arange(sent)
-    response, _ = server.respond(server.weighted_sum([ciphertext], [weight]), positions)
+    response, _ = server.respond(_summed(client, server, he_set), positions)
     return partial(client.decrypt, response, positions)
 
 

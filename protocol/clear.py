@@ -51,17 +51,29 @@ class ClearHe:
         self.operations["receive" if share is None else "receive_add_share"] += 1
         return request if share is None else (request + share) % self._t
 
-    def weighted_sum(self, ciphertexts: Sequence[IntArray], weights: Sequence[IntArray | None]) -> IntArray:
-        """Sum of negacyclic products modulo t."""
-        total = np.zeros(self._n, np.int64)
-        for polynomial, weight in zip(ciphertexts, weights, strict=True):
-            if weight is not None:
-                self.operations["multiply_accumulate"] += 1
-                total = (total + negacyclic_product(polynomial, weight)) % self._t
+    def to_ntt(self, ciphertext: IntArray) -> IntArray:
+        """The same polynomial."""
+        self.operations["to_ntt"] += 1
+        return ciphertext
+
+    def weighted_sum(self, ciphertexts: Sequence[IntArray], weights: Sequence[IntArray | None]) -> IntArray | None:
+        """Sum of negacyclic products modulo t; None where there are none."""
+        products = [
+            negacyclic_product(polynomial, weight)
+            for polynomial, weight in zip(ciphertexts, weights, strict=True)
+            if weight is not None
+        ]
+        self.operations["multiply_accumulate"] += len(products)
+        return sum((product % self._t for product in products), np.zeros(self._n, np.int64)) if products else None
+
+    def from_ntt(self, total: IntArray) -> IntArray:
+        """The same polynomial."""
+        self.operations["from_ntt"] += 1
         return total
 
-    def respond(self, total: IntArray, positions: IntArray) -> tuple[IntArray, IntArray]:
+    def respond(self, total: IntArray | None, positions: IntArray) -> tuple[IntArray, IntArray]:
         """`total` masked everywhere with uniform values modulo t, and minus the mask at `positions`."""
         self.operations["respond"] += 1
         mask = self._rng.integers(0, self._t, self._n)
-        return (total + mask) % self._t, -mask[positions] % self._t
+        unmasked = np.zeros(self._n, np.int64) if total is None else total
+        return (unmasked + mask) % self._t, -mask[positions] % self._t

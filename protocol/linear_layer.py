@@ -46,14 +46,22 @@ class ServerHe(Protocol[W, C, P]):
         ...
 
     def receive(self, request: W, share: IntArray | None) -> C:
-        """A checked ciphertext in NTT form, with the server's own share (n integers modulo t) added."""
+        """A checked ciphertext, with the server's own share (n integers modulo t) added."""
         ...
 
-    def weighted_sum(self, ciphertexts: Sequence[C], weights: Sequence[P | None]) -> C:
-        """Sum of products, out of NTT form; missing weights are zero."""
+    def to_ntt(self, ciphertext: C) -> C:
+        """The ciphertext in NTT form."""
         ...
 
-    def respond(self, total: C, positions: IntArray) -> tuple[W, IntArray]:
+    def weighted_sum(self, ciphertexts: Sequence[C], weights: Sequence[P | None]) -> C | None:
+        """Sum of products, in NTT form; None where every weight is missing."""
+        ...
+
+    def from_ntt(self, total: C) -> C:
+        """A sum in coefficient form."""
+        ...
+
+    def respond(self, total: C | None, positions: IntArray) -> tuple[W, IntArray]:
         """Rerandomise and mask `total`: what is sent for `positions`, and the server's share of it in [0, t)."""
         ...
 
@@ -80,7 +88,7 @@ def answer(
     `share` is the server's share (C, H, W) of the input, or None where the input is the client's alone.
     """
     own = None if share is None else layout.encode_input(share).reshape(len(requests), layout.n)
-    inputs = [he.receive(c, None if own is None else own[i]) for i, c in enumerate(requests)]
+    inputs = [he.to_ntt(he.receive(c, None if own is None else own[i])) for i, c in enumerate(requests)]
     responses: list[W] = []
     kept = np.zeros(layout.shape.output_values, np.int64)
     places = iter(layout.outputs)
@@ -88,7 +96,8 @@ def answer(
         window_inputs = inputs[window * layout.in_groups : (window + 1) * layout.in_groups]
         for row in weights:
             positions, index = next(places)
-            sent, kept[index] = he.respond(he.weighted_sum(window_inputs, row), positions)
+            total = he.weighted_sum(window_inputs, row)
+            sent, kept[index] = he.respond(None if total is None else he.from_ntt(total), positions)
             responses.append(sent)
     return responses, kept
 

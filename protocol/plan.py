@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autoprivacy.common.records import record
 from autoprivacy.protocol import nonlinear_layer
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
@@ -18,6 +21,7 @@ from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.seal_he import public_key_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
 
+ZeroTiles = NDArray[np.bool_]
 COMMAND_BYTES: Final = 1
 
 
@@ -27,7 +31,7 @@ class Work:
 
     | operation | items | values |
     |---|---|---|
-    | encrypt, receive, receive_add_share | 0 | 0 |
+    | encrypt, receive, receive_add_share, to_ntt, from_ntt | 0 | 0 |
     | weighted_sum | products | 0 |
     | respond, decrypt | output coefficients | 0 |
     | garble, evaluate | AND gates | circuit instances |
@@ -123,12 +127,16 @@ def opened_bytes(layer: AgreedLayer) -> int:
     return -(-layer.shape.output_values * (layer.policy.t.bit_length() - 1) // 8)
 
 
-def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: int = 0) -> LayerPlan:
-    """The plan of one layer; `first` says that the input is the client's alone, `zero_tiles` how many are skipped."""
+def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: ZeroTiles | None = None) -> LayerPlan:
+    """The plan of one layer.
+
+    `first` says that the input is the client's alone, `zero_tiles` (out_groups, in_groups) which products are skipped.
+    """
     layout, n, q_bits = layer.layout, layer.policy.n, layer.policy.limbs[0].bit_length()
     windows = len(layout.windows)
     inputs, responses = windows * layout.in_groups, windows * layout.out_groups
-    products = windows * (layout.out_groups * layout.in_groups - zero_tiles)
+    kept = np.ones((layout.out_groups, layout.in_groups), bool) if zero_tiles is None else ~zero_tiles
+    products, sums = windows * int(kept.sum()), windows * int(kept.any(axis=1).sum())
     outputs = layer.shape.output_values
     receive = "receive" if first else "receive_add_share"
     up = HEADER_BYTES + inputs * request_bytes(n, q_bits)
@@ -137,7 +145,9 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: int = 0) -> Layer
         Work("encrypt", n, q_bits, calls=inputs, items=0),
         Work("transfer", 0, 0, calls=1, items=up),
         Work(receive, n, q_bits, calls=inputs, items=0),
-        Work("weighted_sum", n, q_bits, calls=responses, items=products),
+        Work("to_ntt", n, q_bits, calls=inputs, items=0),
+        Work("weighted_sum", n, q_bits, calls=sums, items=products),
+        Work("from_ntt", n, q_bits, calls=sums, items=0),
         Work("respond", n, q_bits, calls=responses, items=outputs),
         Work("transfer", 0, 0, calls=1, items=down),
         Work("decrypt", n, q_bits, calls=responses, items=outputs),
@@ -145,6 +155,7 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: int = 0) -> Layer
     circuit = circuit_of(layer)
     if circuit is None:
         logits = HEADER_BYTES + opened_bytes(layer)
+        work.append(Work("transfer", 0, 0, calls=1, items=logits))
         return LayerPlan(layer.name, tuple(work), None, 1, 2, up, down + logits)
     batch = CircuitPlan(
         instances=outputs,
@@ -166,13 +177,13 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: int = 0) -> Layer
     return LayerPlan(layer.name, tuple(work), batch, 2, 2, up + columns, down + tables)
 
 
-def plan(agreement: Agreement, zero_tiles: Mapping[str, int] | None = None) -> Plan:
+def plan(agreement: Agreement, zero_tiles: Mapping[str, ZeroTiles] | None = None) -> Plan:
     """The plan of one inference and its session's set-up, the handshake left out."""
     skipped = zero_tiles or {}
     keys = sum(HEADER_BYTES + public_key_bytes(he_set) for he_set in distinct_key_sets(agreement))
     return Plan(
         layers=tuple(
-            plan_layer(layer, first=index == 0, zero_tiles=skipped.get(layer.name, 0))
+            plan_layer(layer, first=index == 0, zero_tiles=skipped.get(layer.name))
             for index, layer in enumerate(agreement.layers)
         ),
         setup_bytes_up=keys + HEADER_BYTES + OFFER_BYTES,

@@ -4,7 +4,11 @@
 """
 
 import hashlib
+from math import prod
 from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record, to_json
@@ -107,11 +111,18 @@ class Agreement:
     def __post_init__(self) -> None:
         if not self.layers:
             raise InvalidPolicy("a network needs at least one linear layer")
+        if prod(self.input_shape) != self.layers[0].shape.input_values:
+            raise InvalidPolicy(f"an input of shape {self.input_shape} does not fit layer {self.layers[0].name}")
         for layer, following in zip(self.layers, (*self.layers[1:], None), strict=True):
             layer.policy.he_set(self.security)
             _ = layer.layout
             if (layer.nonlinear is None) != (following is None):
                 raise InvalidPolicy(f"layer {layer.name}: only the last layer, and no other, opens its output")
+            if following and layer.shape.output_values != following.shape.input_values:
+                raise InvalidPolicy(
+                    f"layer {layer.name} yields {layer.shape.output_values} values, "
+                    f"layer {following.name} takes {following.shape.input_values}"
+                )
             if layer.nonlinear and following and layer.nonlinear.t_out != following.policy.t:
                 raise InvalidPolicy(
                     f"layer {layer.name}: shares modulo {layer.nonlinear.t_out} meet t = {following.policy.t}"
@@ -151,6 +162,8 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
     names = [stage.name for stage in network.stages]
     if set(names) != set(policy.layers):
         raise InvalidPolicy(f"the policy has layers {sorted(policy.layers)}, the network {sorted(names)}")
+    if network.widths != policy.widths():
+        raise InvalidPolicy("the policy's layers do not have the order and widths that the network was quantised to")
     layers = []
     for stage, following in zip(network.stages, (*network.stages[1:], None), strict=True):
         chosen = policy.layers[stage.name]
@@ -177,6 +190,6 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
     )
 
 
-def zero_tiles(layer: AgreedLayer, weight: IntArray) -> int:
-    """How many weight tiles hold only zeros; the server skips their products."""
-    return int((~layer.layout.encode_weights(weight).any(axis=-1)).sum())
+def zero_tiles(layer: AgreedLayer, weight: IntArray) -> NDArray[np.bool_]:
+    """Which weight tiles (out_groups, in_groups) hold only zeros; the server skips their products."""
+    return np.logical_not(layer.layout.encode_weights(weight).any(axis=-1))

@@ -86,6 +86,8 @@ class SealContext:
             ProtocolError: if SEAL finds a word out of range.
         """
         n = self.he_set.n
+        if not words[n:].any():
+            raise ProtocolError("the peer sent a ciphertext whose second polynomial is zero; it hides nothing")
         inner = _header(_HEADER_BYTES + 8 + 16 * n) + struct.pack("<Q", 2 * n) + words.astype("<u8").tobytes()
         body = self._parms_id_bytes + struct.pack("<BQQQdQ", 0, 2, n, 1, 1.0, 1) + inner
         made = self.seal.Ciphertext()
@@ -194,7 +196,7 @@ class SealServer:
         return plaintext
 
     def receive(self, request: bytes, share: IntArray | None) -> "Seal":
-        """Unpack and check a ciphertext, add the server's share, go to NTT form.
+        """Unpack and check a ciphertext, add the server's share.
 
         Raises:
             ProtocolError: if its length or content is wrong.
@@ -205,8 +207,12 @@ class SealServer:
         ciphertext = self._context.ciphertext(unpack_words(request, he_set.q_bits, 2 * he_set.n))
         if share is not None:
             self._evaluator.add_plain_inplace(ciphertext, self._context.plaintext(share))
-        self._evaluator.transform_to_ntt_inplace(ciphertext)
         return ciphertext
+
+    def to_ntt(self, ciphertext: "Seal") -> "Seal":
+        """The ciphertext in NTT form."""
+        self.operations["to_ntt"] += 1
+        return self._evaluator.transform_to_ntt(ciphertext)
 
     def weighted_sum(self, ciphertexts: "Sequence[Seal]", weights: "Sequence[Seal | None]") -> "Seal | None":
         """Sum of products, in NTT form; None where every weight tile is zero."""
@@ -215,20 +221,28 @@ class SealServer:
             if weight is None:
                 continue
             self.operations["multiply_accumulate"] += 1
-            product = self._evaluator.multiply_plain(ciphertext, weight)
+            try:
+                product = self._evaluator.multiply_plain(ciphertext, weight)
+            except RuntimeError as error:
+                raise ProtocolError(f"the peer sent a ciphertext that SEAL refuses to multiply: {error}") from None
             if total is None:
                 total = product
             else:
                 self._evaluator.add_inplace(total, product)
         return total
 
+    def from_ntt(self, total: "Seal") -> "Seal":
+        """The sum in coefficient form."""
+        self.operations["from_ntt"] += 1
+        return self._evaluator.transform_from_ntt(total)
+
     def respond(self, total: "Seal | None", positions: IntArray) -> tuple[bytes, IntArray]:
-        """From NTT form, rerandomise, mask uniformly: the packed response and the server's share in [0, t)."""
+        """Rerandomise, mask uniformly: the packed response and the server's share in [0, t)."""
         self.operations["respond"] += 1
         he_set = self._set
         fresh = self._encryptor.encrypt_zero()
         if total is not None:
-            self._evaluator.add_inplace(fresh, self._evaluator.transform_from_ntt(total))
+            self._evaluator.add_inplace(fresh, total)
         words = self._context.words(fresh)
         mask = random_below(he_set.q, len(positions))
         masked = (words[positions] + mask) % np.uint64(he_set.q)

@@ -24,14 +24,12 @@ def serve(server: Server, listen: str, report: Callable[[str], None], *, once: b
         report(f"listening on {host}:{listener.getsockname()[1]}")
         while True:
             connection, _ = listener.accept()
-            channel = Channel(connection)
-            try:
-                report(f"served {server.converse(channel)} inferences")
-            except AutoPrivacyError as error:
-                if once:
-                    raise
-                report(f"dropped a client: {error}")
-            finally:
-                channel.close()
+            with connection:
+                try:
+                    report(f"served {server.converse(Channel(connection))} inferences")
+                except (AutoPrivacyError, OSError) as error:
+                    if once:
+                        raise
+                    report(f"dropped a client: {error}")
             if once:
                 return

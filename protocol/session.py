@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_clie
 
 END, INFER, INFER_REVEALED = b"\0", b"\1", b"\2"
 MAX_TIMES_BYTES = 1 << 16
+T = TypeVar("T")
 
 
 @record
@@ -199,6 +200,14 @@ class Server:
         return mask, kept, watch.times()
 
 
+def _parse(kind: type[T], message: bytes, what: str) -> T:
+    """A record that the server sent."""
+    try:
+        return parse(kind, message, source=f"the server's {what}")
+    except BadInput as error:
+        raise ProtocolError(f"{error}; it runs another version") from None
+
+
 class Client:
     """A private-inference client: connects, authenticates, sets the session up, then infers image after image.
 
@@ -211,7 +220,7 @@ class Client:
         start = time.perf_counter()
         try:
             message, acceptance = greet_as_client(self._channel, key)
-            self.agreement = parse(Agreement, message, source="the server's agreement")
+            self.agreement = _parse(Agreement, message, "agreement")
             if expected is not None and self.agreement.digest() != expected.digest():
                 raise ProtocolError(  # noqa: TRY301 - whatever fails here must close the channel
                     "the server runs another network or policy than expected; give both sides the same files"
@@ -248,9 +257,7 @@ class Client:
         for layer, mine in zip(self.agreement.layers, own, strict=True):
             theirs = np.frombuffer(self._channel.receive(Kind.REVEALED, 8 * len(mine)), "<i8")
             accumulators[layer.name] = _centred(mine + theirs, layer.policy.t)
-        times = parse(
-            _ServerTimes, self._channel.receive_at_most(Kind.TIMES, MAX_TIMES_BYTES), source="the server's times"
-        )
+        times = _parse(_ServerTimes, self._channel.receive_at_most(Kind.TIMES, MAX_TIMES_BYTES), "times")
         return inference, Revealed(times.layers, accumulators)
 
     def _infer(self, image: NDArray[np.floating], command: bytes) -> tuple[Inference, list[IntArray]]:

@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import os
 import socket
+import time
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,7 @@ class Channel:
         connection.settimeout(timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection = connection
+        self._timeout_s = timeout_s
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -60,6 +62,7 @@ class Channel:
         """Send one frame made of `parts`."""
         length = sum(map(len, parts))
         try:
+            self._connection.settimeout(self._timeout_s)
             self._connection.sendall(b"".join((bytes([kind]), length.to_bytes(7, "little"), *parts)))
         except OSError as error:
             raise ProtocolError(f"the connection to the peer was lost ({error}); start the inference again") from None
@@ -74,23 +77,25 @@ class Channel:
         return self._receive(kind, 0, limit)
 
     def _receive(self, kind: Kind, least: int, most: int) -> bytes:
-        header = self._read(HEADER_BYTES)
+        deadline = time.monotonic() + self._timeout_s
+        header = self._read(HEADER_BYTES, deadline)
         length = int.from_bytes(header[1:], "little")
         if header[0] != kind or not least <= length <= most:
             expected = f"{kind.name} of {least} to {most} bytes"
             raise ProtocolError(f"the peer sent frame kind {header[0]} of {length} bytes where {expected} belongs")
-        return self._read(length)
+        return self._read(length, deadline)
 
-    def _read(self, count: int) -> bytes:
+    def _read(self, count: int, deadline: float) -> bytes:
         content = bytearray(count)
         view = memoryview(content)
         done = 0
         while done < count:
             try:
+                self._connection.settimeout(max(1e-3, deadline - time.monotonic()))
                 got = self._connection.recv_into(view[done:])
             except TimeoutError:
                 raise ProtocolError(
-                    f"the peer was silent for {self._connection.gettimeout():g} s; is it still running?"
+                    f"the peer did not finish a frame within {self._timeout_s:g} s; is it still running?"
                 ) from None
             except OSError as error:
                 raise ProtocolError(f"the connection to the peer was lost ({error}); start again") from None
@@ -112,7 +117,7 @@ def parse_address(text: str) -> tuple[str, int]:
         BadInput: if it is not one; off loopback the channel would need TLS, which is not built yet.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65535:
         raise BadInput(f"{text!r} is not HOST:PORT")
     try:
         local = ipaddress.ip_address(host).is_loopback

@@ -4,13 +4,15 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from autoprivacy.networks import data, load
+from autoprivacy.networks import data, load, reference
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
 from autoprivacy.networks.quantisation import (
@@ -41,6 +43,10 @@ class Deployed:
 
     def least_bits(self, name: str) -> int:
         return next(least_modulus_bits(stage) for stage in self.network.stages if stage.name == name)
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The exact integer reference's."""
+        return reference.run(self.network, self.network.quantise_input(images)).logits
 
 
 Deploy = Callable[..., Deployed]
@@ -162,10 +168,8 @@ class RunningServer:
     def stop(self) -> None:
         self._stopping.set()
         while self._thread.is_alive():
-            try:
+            with suppress(OSError):
                 self.connect().close()
-            except OSError:
-                pass
             self._thread.join(0.05)
 
 
@@ -202,8 +206,3 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
 def channels(sockets: tuple[socket.socket, socket.socket]) -> tuple[Channel, Channel]:
     """Both ends of one connection, which give up after 0.2 s."""
     return Channel(sockets[0], 0.2), Channel(sockets[1], 0.2)
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(2026)

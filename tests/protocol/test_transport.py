@@ -100,7 +100,7 @@ def test_a_peer_that_closes_within_a_frame_is_one_error(channels, sockets, sent)
 @pytest.mark.parametrize("sent", [b"", b"\x0b\x03", b"\x0b\x03\0\0\0\0\0\0ab"])
 def test_a_peer_that_falls_silent_is_one_error(channels, sockets, sent):
     sockets[0].sendall(sent)
-    assert "silent for 0.2 s" in protocol_error(channels[1].receive, Kind.COMMAND, 3)
+    assert "did not finish a frame within 0.2 s" in protocol_error(channels[1].receive, Kind.COMMAND, 3)
 
 
 def test_sending_to_a_peer_that_is_gone_is_one_error(channels, sockets):

@@ -1,0 +1,352 @@
+"""What a peer that misbehaves can do: end its own session, with one error, and nothing else."""
+
+import os
+import socket
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolError
+from autoprivacy.common.records import to_json
+from autoprivacy.protocol import linear_layer, session
+from autoprivacy.protocol import serving as serving_module
+from autoprivacy.protocol.counting import request_bytes
+from autoprivacy.protocol.policy import AgreedLayer
+from autoprivacy.protocol.seal_he import public_key_bytes
+from autoprivacy.protocol.session import INFER, Client
+from autoprivacy.protocol.transport import (
+    GREETING,
+    KEY_BYTES,
+    NONCE_BYTES,
+    Channel,
+    Kind,
+    connect,
+    greet_as_client,
+    greet_as_server,
+)
+
+
+def one_line(caught):
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+
+
+def header(kind, length):
+    return bytes([kind]) + length.to_bytes(7, "little")
+
+
+def first_key_bytes(deployed):
+    return public_key_bytes(deployed.agreement.layers[0].policy.he_set("he2024"))
+
+
+# Hostile clients
+
+
+@dataclass
+class Attacker:
+    """A client at some stage of a session; each stage ends by closing the connection, without a good-bye."""
+
+    server: Any
+    key: bytes
+    layer: AgreedLayer
+    key_bytes: int
+
+    def connected(self):
+        return self.server.connect()
+
+    @contextmanager
+    def greeted(self):
+        with self.server.connect() as connection:
+            channel = Channel(connection, 5)
+            _, acceptance = greet_as_client(channel, self.key)
+            channel.send(Kind.PROOF, acceptance)
+            yield channel, connection
+
+    @contextmanager
+    def inferring(self):
+        client = Client(self.server.address, self.key)
+        try:
+            client._channel.send(Kind.COMMAND, INFER)
+            yield client._channel, client._parties[0]
+        finally:
+            client._channel.close()
+
+    @property
+    def ciphertext_bytes(self):
+        policy, layout = self.layer.policy, self.layer.layout
+        return len(layout.windows) * layout.in_groups * request_bytes(policy.n, policy.limbs[0].bit_length())
+
+
+def nothing(attacker):
+    attacker.connected().close()
+
+
+def random_bytes(attacker):
+    with attacker.connected() as connection:
+        connection.sendall(np.random.default_rng(1).bytes(5000))
+
+
+def a_huge_frame(attacker):
+    with attacker.connected() as connection:
+        connection.sendall(header(Kind.PROOF, (1 << 56) - 1))
+
+
+def half_a_proof(attacker):
+    with attacker.connected() as connection:
+        connection.sendall(header(Kind.PROOF, NONCE_BYTES + KEY_BYTES) + bytes(10))
+
+
+def a_reset(attacker):
+    with attacker.connected() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def another_key(attacker):
+    with attacker.connected() as connection:
+        channel = Channel(connection, 5)
+        channel.receive(Kind.GREETING, len(GREETING) + NONCE_BYTES)
+        channel.send(Kind.PROOF, os.urandom(NONCE_BYTES), os.urandom(KEY_BYTES))
+        with pytest.raises(ProtocolError):
+            channel.receive(Kind.PROOF, KEY_BYTES)
+
+
+def half_a_public_key(attacker):
+    with attacker.greeted() as (_, connection):
+        connection.sendall(header(Kind.PUBLIC_KEY, attacker.key_bytes) + bytes(100))
+
+
+def no_public_key(attacker):
+    with attacker.greeted() as (channel, _):
+        channel.send(Kind.PUBLIC_KEY, b"\xff" * attacker.key_bytes)
+
+
+def no_point(attacker):
+    with attacker.greeted() as (channel, _):
+        channel.send(Kind.PUBLIC_KEY, b"\1" * attacker.key_bytes)
+        channel.send(Kind.BASE_OT, b"\xff" * 32)
+
+
+def disconnect_after_the_command(attacker):
+    with attacker.inferring():
+        pass
+
+
+def words_out_of_range(attacker):
+    with attacker.inferring() as (channel, _):
+        channel.send(Kind.CIPHERTEXTS, b"\xff" * attacker.ciphertext_bytes)
+
+
+def a_ciphertext_too_short(attacker):
+    with attacker.inferring() as (channel, _):
+        channel.send(Kind.CIPHERTEXTS, bytes(attacker.ciphertext_bytes - 1))
+
+
+def disconnect_within_a_ciphertext(attacker):
+    with attacker.inferring() as (channel, _):
+        channel._connection.sendall(header(Kind.CIPHERTEXTS, attacker.ciphertext_bytes) + bytes(1000))
+
+
+def a_short_transfer(attacker):
+    layer = attacker.layer
+    share = np.zeros((layer.shape.in_channels, layer.shape.height, layer.shape.width), np.int64)
+    with attacker.inferring() as (channel, he):
+        channel.send(Kind.CIPHERTEXTS, *linear_layer.request(he, layer.layout, share))
+        channel.send(Kind.OT_COLUMNS, b"\1\2\3")
+
+
+def unknown_command(attacker):
+    client = Client(attacker.server.address, attacker.key)
+    client._channel.send(Kind.COMMAND, b"\7")
+    client._channel.close()
+
+
+def shares_asked_for(attacker):
+    client = Client(attacker.server.address, attacker.key)
+    with pytest.raises(ProtocolError), client:
+        client.infer_revealed(np.zeros((1, 8, 8)))
+
+
+ATTACKS = (
+    nothing,
+    random_bytes,
+    a_huge_frame,
+    half_a_proof,
+    a_reset,
+    another_key,
+    half_a_public_key,
+    no_public_key,
+    no_point,
+    disconnect_after_the_command,
+    words_out_of_range,
+    a_ciphertext_too_short,
+    disconnect_within_a_ciphertext,
+    a_short_transfer,
+    unknown_command,
+    shares_asked_for,
+)
+
+
+def attacker_of(server, key, deployed):
+    return Attacker(server, key, deployed.agreement.layers[0], first_key_bytes(deployed))
+
+
+def check_it_still_serves(server, deployed, key, image):
+    with Client(server.address, key, expected=deployed.agreement) as client:
+        logits = client.infer(image).logits
+    assert np.array_equal(logits, deployed.logits(image[None])[0])
+    server.join()
+    assert server.failure is None
+    assert server.lines[-1] == "served 1 inferences"
+
+
+def test_a_server_outlives_clients_that_misbehave(exact, serving, key, digits):
+    server = serving(exact, once=False)
+    for attack in ATTACKS:
+        attack(attacker_of(server, key, exact))
+    check_it_still_serves(server, exact, key, digits.confirm.x[0])
+    dropped = server.lines[1:-1]
+    assert len(dropped) == len(ATTACKS)
+    assert all(line.startswith("dropped a client: ") and "\n" not in line for line in dropped)
+
+
+@pytest.mark.parametrize("zeros", [1, 2], ids=["second polynomial", "both"])
+def test_a_server_outlives_a_ciphertext_of_zeros(exact, serving, key, digits, zeros):
+    server = serving(exact, once=False)
+    attacker = attacker_of(server, key, exact)
+    half = attacker.ciphertext_bytes // 2
+    with attacker.inferring() as (channel, _):
+        channel.send(Kind.CIPHERTEXTS, b"\1" * (2 - zeros) * half, bytes(zeros * half))
+        with pytest.raises(ProtocolError):
+            channel.receive(Kind.RESPONSES, 1)
+    check_it_still_serves(server, exact, key, digits.confirm.x[0])
+
+
+def test_a_client_that_sends_nothing_holds_a_server_only_for_its_patience(exact, serving, key, digits, monkeypatch):
+    monkeypatch.setattr(serving_module, "Channel", partial(Channel, timeout_s=0.5))
+    server = serving(exact, once=False)
+    with server.connect():
+        check_it_still_serves(server, exact, key, digits.confirm.x[0])
+    assert "did not finish a frame" in server.lines[1]
+
+
+# Hostile servers
+
+
+@contextmanager
+def hostile_server(act):
+    """A peer that accepts one client and lets `act` speak to it; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(10)
+
+        def accept():
+            with listener.accept()[0] as connection:
+                act(connection)
+
+        acted = pool.submit(accept)
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        acted.result(10)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", np.random.default_rng(2).bytes(10000), b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x01" + b"\xff" * 7],
+    ids=["nothing", "a byte", "random", "http", "huge"],
+)
+def test_a_peer_that_is_no_server_is_one_error(key, content):
+    with (
+        hostile_server(lambda connection: connection.sendall(content)) as address,
+        pytest.raises(ProtocolError) as caught,
+    ):
+        Client(address, key)
+    one_line(caught)
+
+
+def test_a_silent_server_is_one_error(key, monkeypatch):
+    monkeypatch.setattr(session, "connect", partial(connect, timeout_s=0.2))
+    gone = threading.Event()
+    with hostile_server(lambda _: gone.wait(10)) as address:
+        with pytest.raises(ProtocolError, match="did not finish a frame"):
+            Client(address, key)
+        gone.set()
+
+
+def test_a_server_with_another_key_is_refused(exact, serving):
+    server = serving(exact)
+    with pytest.raises(ProtocolError) as caught:
+        Client(server.address, os.urandom(KEY_BYTES))
+    one_line(caught)
+    server.join()
+    assert isinstance(server.failure, ProtocolError)
+
+
+def server_that(agreement, key, act):
+    """Speaks for a server up to the end of the handshake; then `act` has the channel."""
+
+    def run(connection):
+        channel = Channel(connection, 5)
+        greet_as_server(channel, key, agreement)
+        act(channel)
+
+    return hostile_server(run)
+
+
+@pytest.mark.parametrize("message", [b"", b"{}", b"\xff\xfe", b"[" * 10000], ids=["empty", "fields", "bytes", "deep"])
+def test_an_agreement_that_is_none_is_one_error(key, message):
+    def run(connection):
+        with pytest.raises(ProtocolError):
+            greet_as_server(Channel(connection, 5), key, message)
+
+    with hostile_server(run) as address:
+        with pytest.raises(BadInput, match="agreement") as caught:
+            Client(address, key)
+        one_line(caught)
+
+
+def test_an_insecure_agreement_is_refused_by_the_client(tolerant, key):
+    # A server that names a 27-bit modulus at n = 1024, which [HES24] does not allow.
+    insecure = to_json(tolerant.agreement, indent=None).replace("67104769", "134215681").encode()
+    assert b"134215681" in insecure
+
+    def run(connection):
+        with pytest.raises(ProtocolError):
+            greet_as_server(Channel(connection, 5), key, insecure)
+
+    with hostile_server(run) as address, pytest.raises(InsecureParameters, match="27-bit"):
+        Client(address, key)
+
+
+def test_random_base_transfers_of_a_server_are_one_error(tolerant, key):
+    message = to_json(tolerant.agreement, indent=None).encode()
+
+    def act(channel):
+        channel.receive(Kind.PUBLIC_KEY, first_key_bytes(tolerant))
+        channel.receive(Kind.BASE_OT, 32)
+        channel.send(Kind.BASE_OT, b"\xff" * 4096)
+
+    with server_that(message, key, act) as address, pytest.raises(ProtocolError) as caught:
+        Client(address, key)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("kind", [Kind.RESPONSES, Kind.GARBLED, Kind.LOGIT_SHARE])
+def test_a_server_that_garbles_an_answer_is_one_error(tolerant, serving, key, digits, monkeypatch, kind):
+    class Lying(Channel):
+        def send(self, sent, *parts):
+            content = b"".join(parts)
+            super().send(sent, b"\xff" * (len(content) - (sent == kind)) if sent == kind else content)
+
+    monkeypatch.setattr(serving_module, "Channel", Lying)
+    server = serving(tolerant)
+    with pytest.raises(ProtocolError) as caught, Client(server.address, key) as client:
+        client.infer(digits.confirm.x[0])
+    one_line(caught)
+    server.join()
+    assert isinstance(server.failure, ProtocolError)
