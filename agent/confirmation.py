@@ -25,7 +25,7 @@ from autoprivacy.profiler.harness import calls_per_block, reference_operation, t
 from autoprivacy.profiler.layers import component_seconds
 from autoprivacy.profiler.statistics import median_interval, quiet
 from autoprivacy.protocol.error_model import ERROR_FREE, decryption_error
-from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Agreement, Policy
 from autoprivacy.protocol.session import Client, Inference, Revealed
 from autoprivacy.protocol.transport import load_key, new_key
@@ -66,8 +66,8 @@ class Confirmed:
     predicted_high_s: float
     predicted_quiet_s: float
     measured_s: float
-    measured_low_s: float
-    measured_high_s: float
+    measured_low_s: float | None
+    measured_high_s: float | None
     measured_quiet_s: float
     setup_s: float
     within_interval: bool
@@ -80,12 +80,15 @@ class Confirmed:
 
 @record
 class Verdict:
-    """The first policy against the second: how many times as fast, paired per round, with a 95 % interval."""
+    """The first policy against the second: how many times as fast, paired per image, with a 95 % interval.
+
+    The interval is None below six images.
+    """
 
     faster: Literal["first", "second", "not distinguishable"]
     ratio: float
-    ratio_low: float
-    ratio_high: float
+    ratio_low: float | None
+    ratio_high: float | None
 
 
 @record
@@ -154,8 +157,7 @@ def running(policy: Policy, agreement: Agreement, network: str) -> Iterator[Clie
         key, file = Path(folder) / "key", Path(folder) / "policy.json"
         new_key(key)
         save(policy, file)
-        command = [sys.executable, "-m", "autoprivacy.cli.main", "serve", network, "--policy", str(file)]
-        command += ["--key-file", str(key), "--reveal-for-testing", "--once"]
+        command = [sys.executable, "-m", "autoprivacy.protocol.serving", network, str(file), str(key)]
         log = Path(folder) / "server.log"
         with (
             log.open("w") as errors,
@@ -200,9 +202,9 @@ def _summary(
     plausible = _plausible(contender, together)
     expected = _expected_errors(contender)
     latencies = [run.latency_s for run, _ in runs]
-    low, high = median_interval(latencies)
+    low, high = median_interval(latencies) or (None, None)
     measured = float(np.median(latencies))
-    planned = plan(contender.agreement)
+    planned = plan_network(contender.network, contender.agreement)
     up, down = runs[0][0].bytes_up, runs[0][0].bytes_down
     return Confirmed(
         label=contender.label,
@@ -278,10 +280,10 @@ def _median_components(runs: Sequence[tuple[Inference, Revealed]]) -> Components
 def _verdict(first: list[float], second: list[float]) -> Verdict:
     """From the ratio second / first per image, with a distribution-free interval of its median."""
     ratios = np.array(second) / np.array(first)
-    low, high = median_interval(ratios.tolist())
+    low, high = median_interval(ratios.tolist()) or (None, None)
     faster: Literal["first", "second", "not distinguishable"] = "not distinguishable"
-    if low > 1:
+    if low is not None and low > 1:
         faster = "first"
-    elif high < 1:
+    elif high is not None and high < 1:
         faster = "second"
     return Verdict(faster, float(np.median(ratios)), low, high)

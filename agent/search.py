@@ -5,14 +5,15 @@ every one before it was faster and failed.
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop
 from autoprivacy.agent.space import Choice, Space
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.progress import Progress
 from autoprivacy.models.prediction import Deployment, Prediction, predict
-from autoprivacy.protocol.plan import plan
-from autoprivacy.protocol.policy import Agreement, Policy, agree, zero_tiles
+from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.policy import Agreement, Policy, agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,7 @@ def candidate(space: Space, choices: tuple[Choice, ...], policy: Policy, deploym
     """A policy, checked and predicted."""
     network = space.network(choices)
     agreement = agree(network, policy)
-    skipped = {
-        layer.name: zero_tiles(layer, stage.weight)
-        for layer, stage in zip(agreement.layers, network.stages, strict=True)
-    }
-    return Candidate(choices, policy, agreement, predict(plan(agreement, skipped), deployment))
+    return Candidate(choices, policy, agreement, predict(plan_network(network, agreement), deployment))
 
 
 def with_accuracy(space: Space, found: Candidate, seed: int) -> Candidate:
@@ -80,5 +77,5 @@ def search_exact(
             closest = min(closest, judged.drop.upper)
     raise Refused(
         f"no policy keeps the accuracy drop below {max_accuracy_drop:.2%} with confidence; "
-        f"the best bound is {closest:.2%}: allow that much with --max-accuracy-drop"
+        f"the best bound is {ceil(closest * 1e4) / 1e4:.2%}: allow that much with --max-accuracy-drop"
     )

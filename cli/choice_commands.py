@@ -8,15 +8,15 @@ from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, V
 from autoprivacy.agent.search import Candidate
 from autoprivacy.agent.space import Space
 from autoprivacy.agent.tuning import choose, tune
-from autoprivacy.cli.console import VERSION, err, milliseconds, out, print_json, progress, table
+from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
 from autoprivacy.cli.model_commands import model_of, show_prediction
-from autoprivacy.cli.private_commands import load_agreed
 from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
 from autoprivacy.common.records import load, save
 from autoprivacy.models.prediction import Components, Deployment, predict
 from autoprivacy.networks import data, zoo
-from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
+from autoprivacy.protocol.serving import load_agreed
 
 NOTABLE_DRIFT = 0.05
 
@@ -42,13 +42,13 @@ def search(
 def _show_choice(best: Candidate, plain: Candidate, policies: int, simulated: int) -> None:
     _show_layers(best.policy)
     assert best.drop is not None  # noqa: S101 - a found policy was judged
-    out.print(
+    say(
         f"the fastest of {policies} policies that keeps accuracy ({simulated} simulated): "
         f"{best.drop.accuracy:.2%} on the search split, {best.drop.baseline:.2%} at 8 bits without errors, "
         f"drop at most {best.drop.upper:.2%} with 95 % confidence"
     )
     ratio = plain.prediction.latency_s / best.prediction.latency_s
-    out.print(f"predicted {ratio:.2f} times as fast as one set (n = 2048, 8-bit weights) for all layers")
+    say(f"predicted {ratio:.2f} times as fast as one set (n = 2048, 8-bit weights) for all layers")
 
 
 def _show_layers(policy: Policy) -> None:
@@ -75,7 +75,7 @@ def show_policy(path: Path, *, json: bool) -> None:
         print_json(policy)
         return
     _show_layers(policy)
-    out.print(
+    say(
         f"made by {policy.made_by.method}, version {policy.made_by.version}, "
         f"profiles {', '.join(policy.made_by.profiles)}"
     )
@@ -90,7 +90,9 @@ def confirm_policies(
     contenders = []
     for file in policies:
         policy, quantised, agreement = load_agreed(network, file)
-        contenders.append(Contender(file.stem, policy, agreement, quantised, predict(plan(agreement), deployment)))
+        contenders.append(
+            Contender(file.stem, policy, agreement, quantised, predict(plan_network(quantised, agreement), deployment))
+        )
     splits = data.splits(contenders[0].policy.network)
     check_images(images, splits)
     split = splits.confirm
@@ -137,7 +139,7 @@ def tune_network(
     )
     if not json:
         _show_choice(found.best, plain, found.policies, found.simulated)
-        out.print(f"run folder: {run}")
+        say(f"run folder: {run}")
     _conclude(confirmation, json=json)
 
 
@@ -154,11 +156,11 @@ def _conclude(confirmation: Confirmation, *, json: bool) -> None:
         for policy in confirmation.policies:
             _show_confirmed(policy)
         if abs(confirmation.drift - 1) > NOTABLE_DRIFT:
-            out.print(
+            say(
                 f"the machine ran at {1 / confirmation.drift:.2f} times the speed of its profile "
                 "(reference operation); predictions are judged with that divided out"
             )
-        out.print(_last_line(confirmation))
+        say(_last_line(confirmation))
     for policy in confirmation.policies:
         if policy.logits_explained < policy.images or not policy.bytes_as_planned:
             raise ProtocolError(
@@ -184,7 +186,7 @@ def _show_confirmed(policy: Confirmed) -> None:
     columns = [name.removesuffix("_s").replace("_", " ") for name in names]
     table(f"{policy.label}: milliseconds an image", ["", *columns, "total"], rows)
     seen = f"{policy.errors_seen} decryption errors, {policy.errors_expected:.2g} expected"
-    out.print(
+    say(
         f"logits: {policy.logits_explained} of {policy.images} equal the integer reference bit for bit, "
         f"given the errors seen ({seen}); {policy.logits_equal} had no effect of any. "
         f"{policy.correct} of {policy.images} labels right. "
@@ -208,7 +210,7 @@ def _last_line(confirmation: Confirmation) -> str:
 
 
 def _compared(verdict: Verdict, other: str) -> str:
-    if verdict.faster == "not distinguishable":
+    if verdict.faster == "not distinguishable" or verdict.ratio_low is None or verdict.ratio_high is None:
         return f"not distinguishable from {other}"
     ratio, low, high = verdict.ratio, verdict.ratio_low, verdict.ratio_high
     if verdict.faster == "second":

@@ -13,8 +13,8 @@ from autoprivacy.common.progress import Advance
 from autoprivacy.common.records import to_json
 
 VERSION = version("autoprivacy")
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+out = Console(soft_wrap=True, markup=False, highlight=False)
+err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_json(value: object) -> None:
@@ -33,12 +33,22 @@ def progress(title: str, total: int) -> Iterator[Advance]:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on standard output; the first column is text, the others figures."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=printable(title), title_justify="left")
     for index, column in enumerate(columns):
         made.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(printable(cell) for cell in row))
     out.print(made)
+
+
+def say(text: str) -> None:
+    """A line (or lines) on standard output."""
+    out.print("\n".join(printable(line) for line in text.split("\n")))
+
+
+def printable(text: str) -> str:
+    """`text` without characters that could steer the terminal; names come from files."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def milliseconds(seconds: float) -> str:

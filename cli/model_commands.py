@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprivacy.cli.console import err, milliseconds, out, print_json, progress, table
-from autoprivacy.cli.private_commands import load_agreed
+from autoprivacy.cli.console import err, milliseconds, print_json, progress, say, table
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import Header, MachineProfile
 from autoprivacy.models.machine_model import MachineModel
@@ -14,7 +13,8 @@ from autoprivacy.models.operation_model import FEATURES
 from autoprivacy.models.prediction import Components, Deployment, Prediction, predict
 from autoprivacy.profiler.machine import describe_software
 from autoprivacy.profiler.profile import STEPS, profile_machine
-from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.serving import load_agreed
 
 
 def profile(name: str, folder: Path, *, json: bool) -> None:
@@ -49,9 +49,9 @@ def _show(profile: MachineProfile, *, json: bool) -> None:
         print_json(profile)
         return
     header: Header = profile.header
-    out.print(f"{header.name}: {header.machine.cpu}, {header.machine.cores} cores, AES {header.machine.aes_path}")
+    say(f"{header.name}: {header.machine.cpu}, {header.machine.cores} cores, AES {header.machine.aes_path}")
     slow = header.conditions
-    out.print(
+    say(
         f"{slow.verdict}: the reference operation took {slow.reference_slowdown_median:.2f} times its quiet time "
         f"at the median, {slow.reference_slowdown_p95:.2f} at the 95 % quantile"
     )
@@ -93,19 +93,21 @@ def fit_profile(name: str, *, json: bool) -> None:
         f"{model.profile_name}: error on settings left out", ["operation", "median", "largest", "quiet time, ns"], rows
     )
     errors = np.abs(model.run_errors)
-    out.print(
+    say(
         f"whole inferences left out of the correction: median error {np.median(errors):.1%}, "
         f"largest {errors.max():.1%} of {len(errors)}"
     )
     for component, correction in model.corrections.items():
         constant = milliseconds(correction.typical_per_layer_s)
-        out.print(f"  {component}: {correction.typical_scale:.2f} x its operations + {constant} a layer")
+        say(f"  {component}: {correction.typical_scale:.2f} x its operations + {constant} a layer")
 
 
 def predict_policy(network: str, policy: Path, server: str, client: str, *, json: bool) -> None:
     """Predict one policy on a deployment."""
-    _, _, agreement = load_agreed(network, policy)
-    show_prediction(predict(plan(agreement), Deployment(model_of(server), model_of(client))), json=json)
+    _, quantised, agreement = load_agreed(network, policy)
+    show_prediction(
+        predict(plan_network(quantised, agreement), Deployment(model_of(server), model_of(client))), json=json
+    )
 
 
 def show_prediction(prediction: Prediction, *, json: bool) -> None:
@@ -125,10 +127,10 @@ def show_prediction(prediction: Prediction, *, json: bool) -> None:
     table(
         "typical milliseconds", ["layer", *(name.removesuffix("_s").replace("_", " ") for name in names), "total"], rows
     )
-    out.print(
+    say(
         f"predicted {milliseconds(prediction.latency_s)} an image (80 %: {milliseconds(prediction.low_s)} to "
         f"{milliseconds(prediction.high_s)}; quiet {milliseconds(prediction.quiet_s)}), "
         f"{prediction.bytes_up:,} bytes up, {prediction.bytes_down:,} down"
     )
     if prediction.extrapolated:
-        out.print(f"beyond what was measured: {', '.join(prediction.extrapolated)}")
+        say(f"beyond what was measured: {', '.join(prediction.extrapolated)}")

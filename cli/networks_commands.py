@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoprivacy.cli.console import out, print_json, progress, table
+from autoprivacy.cli.console import print_json, progress, say, table
 from autoprivacy.common.records import record
 from autoprivacy.networks import checkpoint, data, zoo
 from autoprivacy.networks.checkpoint import TrainedNetwork, TrainingRecord
@@ -26,7 +26,7 @@ def list_networks(*, json: bool) -> None:
     if json:
         print_json(list(zoo.names()))
     else:
-        out.print("\n".join(zoo.names()))
+        say("\n".join(zoo.names()))
 
 
 def train_network(name: str, path: Path, seed: int, *, json: bool) -> None:
@@ -69,9 +69,9 @@ def _show(trained: TrainedNetwork, *, json: bool) -> None:
     ]
     table(f"{network.name} ({report.hash[:12]})", ["layer", "kind", "output", "multiply-accumulates", "ReLUs"], rows)
     if report.training is None:
-        out.print("untrained")
+        say("untrained")
         return
-    out.print(f"trained by: {report.training.command}")
+    say(f"trained by: {report.training.command}")
     for accuracy in report.training.accuracies:
         width = "float" if accuracy.bits is None else f"{accuracy.bits} bits"
-        out.print(f"  {accuracy.split:<8} {width:<7} {accuracy.fraction:.2%} of {accuracy.images} images")
+        say(f"  {accuracy.split:<8} {width:<7} {accuracy.fraction:.2%} of {accuracy.images} images")

@@ -6,26 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoprivacy.cli.console import err, milliseconds, out, print_json
+from autoprivacy.cli.console import err, milliseconds, print_json, say
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.records import load, record
-from autoprivacy.networks import data, zoo
-from autoprivacy.networks.quantisation import QuantisedNetwork, quantise
-from autoprivacy.protocol.policy import Agreement, Policy, agree
+from autoprivacy.common.records import record
+from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.serving import serve as serve_forever
 from autoprivacy.protocol.session import Client, Server
 from autoprivacy.protocol.transport import load_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwork, Agreement]:
-    """A policy, its network at the policy's widths, and what both parties agree on."""
-    trained = zoo.load(network)
-    policy = load(Policy, policy_file)
-    quantised = quantise(trained, policy.widths(), data.splits(trained.network.name).calibrate.x)
-    return policy, quantised, agree(quantised, policy)
 
 
 def serve(
@@ -78,8 +68,8 @@ def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
     if json:
         print_json(report)
         return
-    out.print(f"label {report.label}, logits {' '.join(f'{value:.3f}' for value in report.logits)}")
-    out.print(
+    say(f"label {report.label}, logits {' '.join(f'{value:.3f}' for value in report.logits)}")
+    say(
         f"{milliseconds(report.latency_s)} after {milliseconds(setup_s)} of set-up; "
         f"{report.bytes_up:,} bytes up, {report.bytes_down:,} down"
     )
@@ -87,8 +77,10 @@ def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
 
 def _image(path: Path) -> "NDArray[np.float64]":
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with path.open("rb") as file:
+            found = np.lib.format.read_array(file, allow_pickle=False)
+    # A hostile header makes numpy raise almost anything: SyntaxError, MemoryError, tokenize errors.
+    except Exception:  # noqa: BLE001
         raise BadInput(f"{path}: not an .npy file of numbers; write one with numpy.save") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
         raise BadInput(f"{path}: holds no array of numbers; write one float image (C, H, W) with numpy.save")

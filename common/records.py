@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen, slotted dataclass that refuses unknown fields and wrong types when parsed."""
+    """Make `cls` a frozen, slotted dataclass that refuses unknown fields, wrong types, NaN and infinity when parsed."""
     made = dataclass(frozen=True, slots=True)(cls)
-    made.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
+    made.__pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # type: ignore[attr-defined]
     return made
 
 

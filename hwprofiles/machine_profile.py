@@ -22,7 +22,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -159,38 +159,63 @@ def read(folder: Path) -> MachineProfile:
     """Load and check a profile.
 
     Raises:
-        BadInput: naming the file, the line and the column that is wrong.
+        BadInput: naming the file, and the line and column or the field that is wrong.
     """
     header = load(Header, folder / "profile.json")
     path = folder / "samples.csv"
-    rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    except csv.Error as error:
+        raise BadInput(f"{path}: not a table ({error}); measure again with `autoprivacy profile`") from None
     samples = tuple(_sample(row, f"{path}, line {number}") for number, row in enumerate(rows, start=2))
     if not samples:
         raise BadInput(f"{path}: holds no samples; measure again with `autoprivacy profile`")
     runs = load(_Runs, folder / "runs.json").runs
+    _check_signs(header, folder / "profile.json")
     for run in runs:
-        if not 0 < run.latency.quiet_s <= run.latency.typical_s < float("inf"):
-            raise BadInput(f"{folder / 'runs.json'}: run {run.name} has latency {run.latency}; measure again")
+        _check_signs(run, folder / "runs.json")
     return MachineProfile(header, samples, runs)
+
+
+def _check_signs(value: object, where: Path) -> None:
+    """Refuse negative numbers anywhere in a record, and times that are not 0 < quiet <= typical."""
+    if isinstance(value, Seconds):
+        _check_times(value.quiet_s, value.typical_s, str(where))
+    if isinstance(value, Conditions) and not value.reference_typical_s > 0:
+        raise BadInput(f"{where}: reference_typical_s = {value.reference_typical_s} must be above 0")
+    parts: Iterable[tuple[str, object]] = ()
+    if is_dataclass(value):
+        parts = ((field.name, getattr(value, field.name)) for field in fields(value))
+    elif isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, tuple):
+        parts = (("", part) for part in value)
+    for name, part in parts:
+        if isinstance(part, int | float) and part < 0:
+            raise BadInput(f"{where}: field {name!r} is {part}; it must be at least 0")
+        _check_signs(part, where)
+
+
+def _check_times(quiet_s: float, typical_s: float, where: str) -> None:
+    if not 0 < quiet_s <= typical_s:
+        raise BadInput(f"{where}: quiet_s = {quiet_s} must be above 0 and at most typical_s = {typical_s}")
 
 
 def _sample(row: dict[str, str], where: str) -> Sample:
     values: dict[str, str | int | float] = {}
     for field in fields(Sample):
         text = row.get(field.name)
+        convert = cast("Callable[[str], str | int | float]", field.type)
         try:
-            if text is None:
-                raise ValueError  # noqa: TRY301 - a missing column is as wrong as a malformed one
-            convert = cast("Callable[[str], str | int | float]", field.type)
-            value = convert(text)
-            if not isinstance(value, str) and not (isfinite(value) and value >= 0):
-                raise ValueError  # noqa: TRY301 - one message for every rule of a number
-        except ValueError:
-            raise BadInput(
-                f"{where}: column {field.name!r} is {text!r}; it must be a finite number, at least 0"
-            ) from None
+            value = convert(text or "")
+            valid = bool(text) and (isinstance(value, str) or (isfinite(value) and value >= 0))
+        except (ValueError, OverflowError):
+            valid = False
+        if not valid:
+            shown = repr(text)[:60]
+            raise BadInput(f"{where}: column {field.name!r} is {shown}; it must be a finite number, at least 0")
         values[field.name] = value
-    sample = Sample(**values)  # type: ignore[arg-type]
+    sample = Sample(**values)  # type: ignore[arg-type] # each was converted to its field's type
     if not 0 < sample.quiet_s <= sample.typical_s:
         raise BadInput(
             f"{where}: quiet_s = {sample.quiet_s} must be above 0 and at most typical_s = {sample.typical_s}"
@@ -230,9 +255,16 @@ def find(name_or_folder: str) -> MachineProfile:
         BadInput: if there is none; lists those that exist.
     """
     for folder in (Path(name_or_folder), *(place / name_or_folder for place in search_path())):
-        if (folder / "profile.json").exists():
+        if _holds_profile(folder):
             return read(folder)
     known = ", ".join(sorted({folder.name for folder in stored()})) or "none yet"
     raise BadInput(
         f"no profile {name_or_folder!r} (known: {known}); measure one with `autoprivacy profile --name NAME`"
     )
+
+
+def _holds_profile(folder: Path) -> bool:
+    try:
+        return (folder / "profile.json").exists()
+    except OSError:  # a name longer than the file system takes
+        return False

@@ -5,7 +5,7 @@ for the peer. The profile's measured runs say what that costs: each component is
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -32,10 +32,35 @@ COMPONENTS: Final = {
 }
 """The component of the report that each operation belongs to."""
 
+
+def component_of(operation: str) -> str:
+    """The component that an operation belongs to.
+
+    Raises:
+        UnmodelledOperation: if it belongs to none.
+    """
+    if operation not in COMPONENTS:
+        raise UnmodelledOperation(f"no latency model for operation {operation!r}; profile and fit again")
+    return COMPONENTS[operation]
+
+
 SERVER_COMPONENTS: Final = frozenset({"server_he_s", "garble_s"})
 """Components that the server's machine decides; the client's machine decides the others."""
 
 ERROR_QUANTILE: Final = 0.9
+
+
+def measured_operation(operations: Mapping[str, OperationModel], name: str, profile: str) -> OperationModel:
+    """The model of one operation.
+
+    Raises:
+        UnmodelledOperation: if the profile did not measure it.
+    """
+    if name not in operations:
+        raise UnmodelledOperation(
+            f"profile {profile} has no samples of {name!r}; measure again with `autoprivacy profile`"
+        )
+    return operations[name]
 
 
 @record
@@ -70,15 +95,11 @@ class MachineModel:
         Raises:
             UnmodelledOperation: if the profile did not measure it.
         """
-        if name not in self.operations:
-            raise UnmodelledOperation(
-                f"profile {self.profile_name} has no samples of {name!r}; measure again with `autoprivacy profile`"
-            )
-        return self.operations[name]
+        return measured_operation(self.operations, name, self.profile_name)
 
     def component(self, name: str, work: Iterable[Handled], layers: int) -> tuple[float, float]:
         """Quiet and typical seconds of one component of `work`, which spans `layers` layers."""
-        quiet, typical = _composed(self.operations, name, work)
+        quiet, typical = _composed(self.operations, name, work, self.profile_name)
         correction = self.corrections[name]
         quiet = correction.quiet_scale * quiet + correction.quiet_per_layer_s * layers
         typical = correction.typical_scale * typical + correction.typical_per_layer_s * layers
@@ -97,6 +118,9 @@ def fit(profile: MachineProfile) -> MachineModel:
         UnmodelledOperation: if the profile holds an operation without a model, or too few measured runs.
     """
     operations = fit_operations(profile.samples)
+    for run in profile.runs:
+        if missing := set(COMPONENTS.values()) - set(run.components):
+            raise UnmodelledOperation(f"measured run {run.name} lacks {', '.join(sorted(missing))}; profile again")
     if len(profile.runs) < 3:
         raise UnmodelledOperation(
             f"profile {profile.header.name} holds {len(profile.runs)} measured runs; profile again"
@@ -113,12 +137,15 @@ def fit(profile: MachineProfile) -> MachineModel:
     )
 
 
-def _composed(operations: dict[str, OperationModel], component: str, work: Iterable[Handled]) -> tuple[float, float]:
+def _composed(
+    operations: Mapping[str, OperationModel], component: str, work: Iterable[Handled], profile: str
+) -> tuple[float, float]:
     """Quiet and typical sums of the operations that make up one component."""
-    mine = [handled for handled in work if COMPONENTS[handled.operation] == component]
+    mine = [handled for handled in work if component_of(handled.operation) == component]
+    models = [measured_operation(operations, handled.operation, profile) for handled in mine]
     return (
-        sum(operations[handled.operation].quiet_s(handled) for handled in mine),
-        sum(operations[handled.operation].typical_s(handled) for handled in mine),
+        sum(model.quiet_s(handled) for model, handled in zip(models, mine, strict=True)),
+        sum(model.typical_s(handled) for model, handled in zip(models, mine, strict=True)),
     )
 
 
@@ -126,7 +153,7 @@ def _corrections(operations: dict[str, OperationModel], runs: Sequence[MeasuredR
     rows: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
     found = {}
     for component in dict.fromkeys(COMPONENTS.values()):
-        rows[component] = [(*_composed(operations, component, run.work), run.layers) for run in runs]
+        rows[component] = [(*_composed(operations, component, run.work, run.name), run.layers) for run in runs]
         quiet, typical, layers = map(np.array, zip(*rows[component], strict=True))
         measured = [run.components[component] for run in runs]
         found[component] = Correction(
@@ -141,6 +168,6 @@ def _left_out_error(operations: dict[str, OperationModel], runs: Sequence[Measur
     corrections = _corrections(operations, [*runs[:index], *runs[index + 1 :]])
     predicted = 0.0
     for component, correction in corrections.items():
-        _, typical = _composed(operations, component, run.work)
+        _, typical = _composed(operations, component, run.work, run.name)
         predicted += correction.typical_scale * typical + correction.typical_per_layer_s * run.layers
     return predicted / run.latency.typical_s - 1

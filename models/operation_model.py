@@ -123,7 +123,7 @@ def solve(samples: Sequence[Sample], seconds: Sequence[float]) -> tuple[float, .
     >>> from autoprivacy.hwprofiles.machine_profile import Sample
     >>> at = lambda items: Sample("ot_send", 0, 0, 1, items, 0, 40, 1.0, 1.0, 1.0, 1.0)
     >>> [round(c, 9) for c in solve([at(10), at(20)], [3.0, 5.0])]
-    [1.0, 0.2]
+    [1.0, 0.2, 0.0]
     """
     return non_negative(np.array([features(sample) for sample in samples]), np.array(seconds))
 

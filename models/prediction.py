@@ -6,7 +6,7 @@ Within a layer of schedule `online` nothing overlaps: each party waits for the o
 from dataclasses import dataclass
 
 from autoprivacy.common.records import record
-from autoprivacy.models.machine_model import COMPONENTS, SERVER_COMPONENTS, MachineModel
+from autoprivacy.models.machine_model import SERVER_COMPONENTS, MachineModel, component_of
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
 
 
@@ -103,7 +103,7 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
 
 
 def _extrapolates(work: Work, deployment: Deployment) -> bool:
-    model = deployment.machine(COMPONENTS[work.operation]).operation(work.operation)
+    model = deployment.machine(component_of(work.operation)).operation(work.operation)
     per_call = work.items / max(1, work.calls)
     (n_low, n_high), (items_low, items_high) = model.n_range, model.items_range
     return not (n_low <= work.n <= n_high and items_low <= per_call <= items_high)

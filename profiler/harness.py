@@ -104,8 +104,12 @@ def measure_in_fresh_processes(
             except BaseException:
                 worker.kill()
                 raise
-        if worker.returncode:
+        try:
+            measured = json.loads(last)
+        except json.JSONDecodeError:
+            measured = None
+        if worker.returncode or not isinstance(measured, dict):
             raise AutoPrivacyError(f"a measuring process ended with {worker.returncode}; its message is above")
-        for key, values in json.loads(last).items():
+        for key, values in measured.items():
             together[key] += values
     return together

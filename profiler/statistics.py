@@ -34,8 +34,8 @@ def quiet_interval(
     return float(low), float(high)
 
 
-def median_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
-    """Distribution-free interval of the median from order statistics; (-inf, inf) where there are too few values.
+def median_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float] | None:
+    """Distribution-free interval of the median from order statistics; None where there are too few values.
 
     >>> median_interval(range(1, 11))
     (2.0, 9.0)
@@ -48,5 +48,5 @@ def median_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[fl
     while outside + 1 < len(ordered) / 2 and binom.cdf(outside + 1, len(ordered), 0.5) <= (1 - level) / 2:
         outside += 1
     if outside < 0:
-        return float("-inf"), float("inf")
+        return None
     return float(ordered[outside]), float(ordered[-1 - outside])

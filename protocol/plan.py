@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.records import record
+from autoprivacy.networks.quantisation import QuantisedNetwork
 from autoprivacy.protocol import nonlinear_layer
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
 from autoprivacy.protocol.counting import request_bytes, response_bytes
 from autoprivacy.protocol.garbling import garbled_bytes
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
-from autoprivacy.protocol.policy import AgreedLayer, Agreement
+from autoprivacy.protocol.policy import AgreedLayer, Agreement, zero_tiles
 from autoprivacy.protocol.seal_he import public_key_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
 
@@ -188,4 +189,15 @@ def plan(agreement: Agreement, zero_tiles: Mapping[str, ZeroTiles] | None = None
         ),
         setup_bytes_up=keys + HEADER_BYTES + OFFER_BYTES,
         setup_bytes_down=HEADER_BYTES + ANSWER_BYTES,
+    )
+
+
+def plan_network(network: QuantisedNetwork, agreement: Agreement) -> Plan:
+    """The plan of a network whose weights are at hand: all-zero weight tiles are skipped."""
+    return plan(
+        agreement,
+        {
+            layer.name: zero_tiles(layer, stage.weight)
+            for layer, stage in zip(agreement.layers, network.stages, strict=True)
+        },
     )

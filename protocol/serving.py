@@ -1,11 +1,29 @@
-"""The server's loop: one client at a time on loopback; a client that fails does not end it."""
+"""The server's loop: one client at a time on loopback; a client that fails does not end it.
+
+`python -m autoprivacy.protocol.serving NETWORK POLICY_FILE KEY_FILE` serves one client on a free port and reveals
+shares: the other process of a confirmation. For anything else there is `autoprivacy serve`.
+"""
 
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from autoprivacy.common.errors import AutoPrivacyError, BadInput
+from autoprivacy.common.records import load
+from autoprivacy.networks import data, zoo
+from autoprivacy.networks.quantisation import QuantisedNetwork, quantise
+from autoprivacy.protocol.policy import Agreement, Policy, agree
 from autoprivacy.protocol.session import Server
-from autoprivacy.protocol.transport import Channel, parse_address
+from autoprivacy.protocol.transport import Channel, load_key, parse_address
+
+
+def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwork, Agreement]:
+    """A policy, its network at the policy's widths, and what both parties agree on."""
+    trained = zoo.load(network)
+    policy = load(Policy, policy_file)
+    quantised = quantise(trained, policy.widths(), data.splits(trained.network.name).calibrate.x)
+    return policy, quantised, agree(quantised, policy)
 
 
 def serve(server: Server, listen: str, report: Callable[[str], None], *, once: bool) -> None:
@@ -33,3 +51,22 @@ def serve(server: Server, listen: str, report: Callable[[str], None], *, once: b
                     report(f"dropped a client: {error}")
             if once:
                 return
+
+
+def main() -> None:
+    """Serve one client that confirms."""
+    network, policy_file, key_file = sys.argv[1:]
+
+    def report(line: str) -> None:
+        print(line, flush=True)  # noqa: T201 - the confirming process reads it
+
+    try:
+        _, quantised, agreement = load_agreed(network, Path(policy_file))
+        server = Server(quantised, agreement, load_key(Path(key_file)), reveal_for_testing=True)
+        serve(server, "127.0.0.1:0", report, once=True)
+    except AutoPrivacyError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

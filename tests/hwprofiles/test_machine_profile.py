@@ -2,7 +2,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -191,27 +190,35 @@ def test_corrupt_runs_are_refused(folder: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("part", "change"),
     [
-        lambda run: run["latency"].update(quiet_s=float("nan")),
-        lambda run: run["latency"].update(typical_s=float("inf")),
-        lambda run: run["latency"].update(quiet_s=0),
-        lambda run: run["latency"].update(quiet_s=2 * run["latency"]["typical_s"]),
-        lambda run: run["components"]["ot_s"].update(typical_s=float("nan")),
-        lambda run: run["components"]["ot_s"].update(quiet_s=float("inf")),
-        lambda run: run["work"][0].update(calls=-1),
-        lambda run: run.update(layers=-1),
+        ("latency", {"quiet_s": float("nan")}),
+        ("latency", {"typical_s": float("inf")}),
+        ("latency", {"quiet_s": 0.0}),
+        ("latency", {"quiet_s": 2.0, "typical_s": 1.0}),
+        ("component", {"typical_s": float("nan")}),
+        ("component", {"quiet_s": float("inf")}),
+        ("component", {"quiet_s": 0.0}),
+        ("component", {"quiet_s": -1.0}),
+        ("work", {"calls": -1}),
+        ("work", {"items": -1}),
+        ("run", {"layers": -1}),
     ],
 )
-def test_impossible_numbers_of_a_run_are_refused(folder: Path, wrong: Callable[[dict[str, Any]], None]) -> None:
+def test_impossible_numbers_of_a_run_are_refused(folder: Path, part: str, change: dict[str, float]) -> None:
     document = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
-    wrong(document["runs"][1])
+    run = document["runs"][1]
+    {"latency": run["latency"], "component": run["components"]["ot_s"], "work": run["work"][0], "run": run}[
+        part
+    ].update(change)
     (folder / "runs.json").write_text(json.dumps(document), encoding="utf-8")
     assert "runs.json" in refused(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
-@pytest.mark.parametrize("field", ["reference_slowdown_median", "reference_slowdown_p95", "load_average"])
+@pytest.mark.parametrize(
+    "field", ["reference_typical_s", "reference_slowdown_median", "reference_slowdown_p95", "load_average"]
+)
 def test_impossible_conditions_are_refused(folder: Path, field: str, value: float) -> None:
     document = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
     document["conditions"][field] = value

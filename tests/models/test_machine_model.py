@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprivacy.common.errors import UnmodelledOperation
+from autoprivacy.common.errors import AutoPrivacyError, UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, WorkDone
 from autoprivacy.models.machine_model import COMPONENTS, MachineModel, fit
@@ -32,11 +32,11 @@ def test_a_run_that_does_not_follow_the_model_shows() -> None:
     profile = synthetic.profile()
     odd = profile.runs[2]
     slow = {
-        name: replace(seconds, quiet_s=3 * seconds.quiet_s, typical_s=3 * seconds.typical_s)  # type: ignore[type-var]
+        name: replace(seconds, quiet_s=3 * seconds.quiet_s, typical_s=3 * seconds.typical_s)
         for name, seconds in odd.components.items()
     }
-    latency = replace(odd.latency, quiet_s=3 * odd.latency.quiet_s, typical_s=3 * odd.latency.typical_s)  # type: ignore[type-var]
-    odd = replace(odd, components=slow, latency=latency)  # type: ignore[type-var]
+    latency = replace(odd.latency, quiet_s=3 * odd.latency.quiet_s, typical_s=3 * odd.latency.typical_s)
+    odd = replace(odd, components=slow, latency=latency)
     model = fit(MachineProfile(profile.header, profile.samples, (*profile.runs[:2], odd, *profile.runs[3:])))
     # The other five follow the model exactly, so a third of the odd one's time is what they predict.
     assert model.run_errors[2] == pytest.approx(1 / 3 - 1, rel=1e-3)
@@ -62,8 +62,7 @@ def test_an_operation_that_was_not_measured_never_costs_nothing() -> None:
     with pytest.raises(UnmodelledOperation, match="garble"):
         fit(MachineProfile(profile.header, samples, profile.runs))
     without = tuple(
-        replace(run, work=tuple(work for work in run.work if work.operation != "garble"))  # type: ignore[type-var]
-        for run in profile.runs
+        replace(run, work=tuple(work for work in run.work if work.operation != "garble")) for run in profile.runs
     )
     model = fit(MachineProfile(profile.header, samples, without))
     with pytest.raises(UnmodelledOperation, match="garble"):
@@ -74,7 +73,7 @@ def test_an_operation_that_was_not_measured_never_costs_nothing() -> None:
 
 def test_an_unknown_operation_in_a_run_is_refused() -> None:
     profile = synthetic.profile()
-    strange = replace(profile.runs[0], work=(WorkDone("bootstrap", 1024, 26, 1, 1, 1),))  # type: ignore[type-var]
+    strange = replace(profile.runs[0], work=(WorkDone("bootstrap", 1024, 26, 1, 1, 1),))
     with pytest.raises(UnmodelledOperation, match="bootstrap"):
         fit(MachineProfile(profile.header, profile.samples, (strange, *profile.runs[1:])))
 
@@ -91,18 +90,12 @@ def test_too_few_runs_are_refused() -> None:
             fit(MachineProfile(profile.header, profile.samples, profile.runs[:count]))
 
 
-def test_a_link_that_took_no_time_of_its_own_can_be_fitted() -> None:
-    # The link is a remainder: latency minus what the clocks of both parties account for.
+def test_a_run_without_one_component_is_refused() -> None:
     profile = synthetic.profile()
-    runs = tuple(
-        replace(  # type: ignore[type-var]
-            run,
-            components=run.components | {"link_s": replace(run.components["link_s"], quiet_s=0.0, typical_s=0.0)},  # type: ignore[type-var]
-        )
-        for run in profile.runs
-    )
-    quiet, typical = fit(MachineProfile(profile.header, profile.samples, runs)).component("link_s", [], 1)
-    assert 0 <= quiet <= typical < np.inf
+    parts = {name: seconds for name, seconds in profile.runs[0].components.items() if name != "ot_s"}
+    lacking = replace(profile.runs[0], components=parts)
+    with pytest.raises(AutoPrivacyError, match="ot_s"):
+        fit(MachineProfile(profile.header, profile.samples, (lacking, *profile.runs[1:])))
 
 
 def test_a_model_comes_back_from_its_json() -> None:

@@ -23,8 +23,8 @@ def corrected() -> MachineModel:
 
 def changed(plan: Plan, *, name: str, work: Work) -> Plan:
     """`plan` with the work of the first layer called `name` replaced by one work."""
-    first = replace(plan.layers[0], name=name, work=(work,))  # type: ignore[type-var]
-    return replace(plan, layers=(first, *plan.layers[1:]))  # type: ignore[type-var]
+    first = replace(plan.layers[0], name=name, work=(work,))
+    return replace(plan, layers=(first, *plan.layers[1:]))
 
 
 def test_an_inference_takes_what_its_operations_take(model: MachineModel, planned: Plan) -> None:
@@ -48,7 +48,7 @@ def test_components_are_those_of_their_operations(model: MachineModel, planned: 
 def test_layers_add_up(corrected: MachineModel, planned: Plan) -> None:
     deployment = Deployment(corrected, corrected)
     whole = predict(planned, deployment)
-    alone = [predict(replace(planned, layers=(layer,)), deployment) for layer in planned.layers]  # type: ignore[type-var]
+    alone = [predict(replace(planned, layers=(layer,)), deployment) for layer in planned.layers]
     assert whole.latency_s == pytest.approx(sum(one.latency_s for one in alone))
     assert whole.quiet_s == pytest.approx(sum(one.quiet_s for one in alone))
     assert whole.latency_s == pytest.approx(sum(layer.components.total_s for layer in whole.layers))
@@ -80,14 +80,14 @@ def test_the_interval_holds_the_point(model: MachineModel, corrected: MachineMod
 
 
 def test_a_machine_that_slows_down_more_widens_the_interval_upwards(model: MachineModel, planned: Plan) -> None:
-    restless = replace(model, slowdown_p95=4.0)  # type: ignore[type-var]
+    restless = replace(model, slowdown_p95=4.0)
     calm, worse = predict(planned, Deployment(model, model)), predict(planned, Deployment(model, restless))
     assert worse.high_s > calm.high_s
     assert (worse.latency_s, worse.low_s) == (calm.latency_s, calm.low_s)
 
 
 def test_a_model_that_errs_more_widens_the_interval(model: MachineModel, planned: Plan) -> None:
-    vague = replace(model, run_errors=(-0.3, 0.3, 0.3))  # type: ignore[type-var]
+    vague = replace(model, run_errors=(-0.3, 0.3, 0.3))
     sure, unsure = predict(planned, Deployment(model, model)), predict(planned, Deployment(vague, model))
     assert unsure.low_s < sure.low_s
     assert unsure.high_s > sure.high_s
@@ -108,9 +108,9 @@ def test_what_was_measured_is_not_called_extrapolated(model: MachineModel, plann
     ],
 )
 def test_what_lies_beyond_the_measurements_is_named_and_doubted(planned: Plan, model: MachineModel, work: Work) -> None:
-    vague = replace(model, run_errors=(-0.1, 0.1, 0.1))  # type: ignore[type-var]
+    vague = replace(model, run_errors=(-0.1, 0.1, 0.1))
     deployment = Deployment(vague, vague)
-    inside = replace(planned, layers=planned.layers[1:])  # type: ignore[type-var]
+    inside = replace(planned, layers=planned.layers[1:])
     outside = changed(planned, name="far", work=work)
     before, after = predict(inside, deployment), predict(outside, deployment)
     assert work.operation in after.extrapolated
@@ -127,8 +127,7 @@ def test_an_unknown_operation_never_costs_nothing(model: MachineModel, planned: 
 def test_an_operation_that_one_machine_never_measured_is_refused(model: MachineModel, planned: Plan) -> None:
     profile = synthetic.profile()
     runs = tuple(
-        replace(run, work=tuple(work for work in run.work if work.operation != "garble"))  # type: ignore[type-var]
-        for run in profile.runs
+        replace(run, work=tuple(work for work in run.work if work.operation != "garble")) for run in profile.runs
     )
     samples = tuple(sample for sample in profile.samples if sample.operation != "garble")
     lacking = fit(MachineProfile(profile.header, samples, runs))
@@ -144,9 +143,11 @@ def test_a_prediction_comes_back_from_its_json(model: MachineModel, planned: Pla
 
 def test_more_work_takes_longer(model: MachineModel, planned: Plan) -> None:
     layer: LayerPlan = planned.layers[0]
-    doubled = replace(  # type: ignore[type-var]
+    doubled = replace(
         layer,
-        work=tuple(replace(work, calls=2 * work.calls, items=2 * work.items, values=2 * work.values) for work in layer.work),  # type: ignore[type-var]
+        work=tuple(
+            replace(work, calls=2 * work.calls, items=2 * work.items, values=2 * work.values) for work in layer.work
+        ),
     )
     deployment = Deployment(model, model)
     assert predict_layer(doubled, deployment).quiet_s > predict_layer(layer, deployment).quiet_s
