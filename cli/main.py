@@ -8,6 +8,7 @@ import typer
 
 from autoprivacy.common.errors import AutoPrivacyError
 
+INTERRUPTED = 130
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -209,17 +210,21 @@ def tune(
 def main() -> None:
     """Run the command; errors of ours become one line on standard error and their exit code."""
     try:
-        app(standalone_mode=False)
+        # Typer turns Ctrl-C into the exit code 130, which it returns.
+        code = app(standalone_mode=False)
     except AutoPrivacyError as error:
         _end(f"autoprivacy: {error}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _end("autoprivacy: interrupted; what was finished is kept", 130)
+        code = INTERRUPTED
     except Exception as error:
         # Typer carries its own copy of click, whose usage errors have no public base class to catch.
         usage = getattr(error, "format_message", None)
         if usage is None:
             raise
         _end(f"autoprivacy: {usage()} (see --help)" if usage() else "", 2)
+    if code == INTERRUPTED:
+        _end("autoprivacy: interrupted; what was finished is kept", INTERRUPTED)
+    sys.exit(code)
 
 
 def _end(message: str, code: int) -> None:

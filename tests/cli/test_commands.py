@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -399,3 +400,16 @@ def test_no_folder_can_be_created_where_a_file_is(refused: Callable[..., str], f
     (folder / "file").touch()
     refused("key", "new", folder / "file" / "key")
     assert os.listdir(folder) == ["file"]  # noqa: PTH208 - names, not paths
+
+
+def test_ctrl_c_is_one_line_and_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "autoprivacy.cli.main", "profile", "--name", "x", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.read(1)  # the progress bar is there: measuring has begun
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == "autoprivacy: interrupted; what was finished is kept"
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
