@@ -185,10 +185,10 @@ def _show_confirmed(policy: Confirmed) -> None:
     ]
     columns = [name.removesuffix("_s").replace("_", " ") for name in names]
     table(f"{policy.label}: milliseconds an image", ["", *columns, "total"], rows)
-    seen = f"{policy.errors_seen} decryption errors, {policy.errors_expected:.2g} expected"
+    seen = f"{policy.errors_seen} decryption errors, {policy.errors_expected:.4g} expected"
     say(
         f"logits: {policy.logits_explained} of {policy.images} equal the integer reference bit for bit, "
-        f"given the errors seen ({seen}); {policy.logits_equal} had no effect of any. "
+        f"given the errors seen ({seen}); {policy.logits_equal} are the same as without errors. "
         f"{policy.correct} of {policy.images} labels right. "
         f"{policy.bytes_up:,} bytes up, {policy.bytes_down:,} down, "
         f"{'as planned' if policy.bytes_as_planned else 'NOT as planned'}"

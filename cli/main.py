@@ -178,7 +178,7 @@ def confirm(
     network: NetworkName,
     policy: Annotated[list[Path], typer.Option("--policy", help="A policy file; repeat it to compare policies.")],
     profile: Annotated[str, typer.Option(help="Machine profile of this machine, for the predictions.")],
-    images: Images = 10,
+    images: Images = 30,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="File for the measurements.")] = None,
     json: Json = False,
@@ -193,7 +193,7 @@ def confirm(
 def tune(
     network: NetworkName,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NETWORK by default.")] = None,
-    images: Images = 10,
+    images: Images = 30,
     max_accuracy_drop: Drop = 0.015,
     seed: Seed = 0,
     fresh: Annotated[
