@@ -9,7 +9,7 @@ from autoprivacy.common.records import record
 from autoprivacy.networks import reference
 from autoprivacy.networks.data import Split
 from autoprivacy.networks.quantisation import QuantisedNetwork
-from autoprivacy.protocol.error_model import decryption_error
+from autoprivacy.protocol.error_model import decryption_errors
 from autoprivacy.protocol.policy import Agreement
 
 ERROR_DRAWS: Final = 3
@@ -38,9 +38,8 @@ def classify(
     errors: dict[str, NDArray[np.int64]] = {}
     if agreement is not None:
         rng = np.random.default_rng(seed)
-        for stage, layer in zip(network.stages, agreement.layers, strict=True):
-            model = decryption_error(layer.policy.he_set(agreement.security), layer.layout, stage.weight)
-            errors[stage.name] = model.sample(rng, (len(x), *stage.output_shape))
+        models = decryption_errors(network, agreement)
+        errors = {stage.name: models[stage.name].sample(rng, (len(x), *stage.output_shape)) for stage in network.stages}
     moduli = {layer.name: layer.policy.t.bit_length() - 1 for layer in agreement.layers} if agreement else None
     logits = reference.run(network, network.quantise_input(x), errors=errors, modulus_bits=moduli).logits
     classes: NDArray[np.int64] = logits.argmax(axis=1)

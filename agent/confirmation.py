@@ -24,7 +24,7 @@ from autoprivacy.networks.quantisation import QuantisedNetwork
 from autoprivacy.profiler.harness import calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.layers import component_seconds
 from autoprivacy.profiler.statistics import median_interval, quiet
-from autoprivacy.protocol.error_model import ERROR_FREE, decryption_error
+from autoprivacy.protocol.error_model import ERROR_FREE, DecryptionError, decryption_errors
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Agreement, Policy
 from autoprivacy.protocol.session import Client, Inference, Revealed
@@ -199,8 +199,9 @@ def _summary(
     together = {name: np.stack([seen[name] for seen in errors]) for name in errors[0]}
     explained = reference.run(network, inputs, errors=together).logits
     got = np.stack([run.logits for run, _ in runs])
-    plausible = _plausible(contender, together)
-    expected = _expected_errors(contender)
+    models = decryption_errors(network, contender.agreement)
+    plausible = _plausible(models, together)
+    expected = _expected_errors(models, network)
     latencies = [run.latency_s for run, _ in runs]
     low, high = median_interval(latencies) or (None, None)
     measured = float(np.median(latencies))
@@ -248,23 +249,21 @@ def seen_errors(network: QuantisedNetwork, x: NDArray[np.int64], revealed: Revea
     return errors
 
 
-def _plausible(contender: Contender, errors: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
+def _plausible(models: dict[str, DecryptionError], errors: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
     """Per image: no error is larger than the model's SIGMAS standard deviations and one step of rounding."""
     fine = np.ones(len(next(iter(errors.values()))), bool)
-    for stage, layer in zip(contender.network.stages, contender.agreement.layers, strict=True):
-        model = decryption_error(layer.policy.he_set(contender.agreement.security), layer.layout, stage.weight)
+    for name, model in models.items():
         limit = 1 + SIGMAS * model.deviation[None, :, None, None]
-        fine &= (np.abs(errors[stage.name]) <= limit).all(axis=(1, 2, 3))
+        fine &= (np.abs(errors[name]) <= limit).all(axis=(1, 2, 3))
     return fine
 
 
-def _expected_errors(contender: Contender) -> float:
+def _expected_errors(models: dict[str, DecryptionError], network: QuantisedNetwork) -> float:
     """Mean number of wrong accumulators in one inference."""
-    total = 0.0
-    for stage, layer in zip(contender.network.stages, contender.agreement.layers, strict=True):
-        model = decryption_error(layer.policy.he_set(contender.agreement.security), layer.layout, stage.weight)
-        total += float(model.error_rates.sum()) * stage.output_shape[1] * stage.output_shape[2]
-    return total
+    return sum(
+        float(models[stage.name].error_rates.sum()) * stage.output_shape[1] * stage.output_shape[2]
+        for stage in network.stages
+    )
 
 
 def _add(parts: Sequence[Components]) -> Components:

@@ -18,20 +18,26 @@ from autoprivacy.protocol.policy import Agreement, Policy, agree
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A policy with what is promised of it."""
+    """A policy with its predicted latency."""
 
     choices: tuple[Choice, ...]
     policy: Policy
     agreement: Agreement
     prediction: Prediction
-    drop: AccuracyDrop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Candidate):
+    """A candidate whose accuracy was simulated as well; its policy states both promises."""
+
+    drop: AccuracyDrop
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The optimum, how many policies exist, and how many had to be simulated."""
 
-    best: Candidate
+    best: Judged
     policies: int
     simulated: int
 
@@ -43,13 +49,14 @@ def candidate(space: Space, choices: tuple[Choice, ...], policy: Policy, deploym
     return Candidate(choices, policy, agreement, predict(plan_network(network, agreement), deployment))
 
 
-def with_accuracy(space: Space, found: Candidate, seed: int) -> Candidate:
+def with_accuracy(space: Space, found: Candidate, seed: int) -> Judged:
     """The same candidate with its accuracy simulated on the search split, and its promises written into the policy."""
     drop = accuracy_drop(space.network(found.choices), found.agreement, space.baseline, space.data.search, seed)
     made_by = replace(
         found.policy.made_by, predicted_latency_s=found.prediction.latency_s, accuracy_drop_upper=drop.upper
     )
-    return replace(found, policy=replace(found.policy, made_by=made_by), drop=drop)
+    policy = replace(found.policy, made_by=made_by)
+    return Judged(found.choices, policy, found.agreement, found.prediction, drop)
 
 
 def search_exact(
@@ -70,7 +77,6 @@ def search_exact(
     with progress("judging accuracy", len(candidates)) as advance:
         for index, found in enumerate(candidates, start=1):
             judged = with_accuracy(space, found, seed)
-            assert judged.drop is not None  # noqa: S101 - just computed
             advance()
             if judged.drop.upper <= max_accuracy_drop:
                 return Found(judged, len(candidates), index)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from autoprivacy.agent.confirmation import Confirmation, Contender, confirm
-from autoprivacy.agent.search import Candidate, Found, candidate, search_exact, with_accuracy
+from autoprivacy.agent.search import Candidate, Found, Judged, candidate, search_exact, with_accuracy
 from autoprivacy.agent.space import Space
 from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import record, save
@@ -68,7 +68,7 @@ def measured_profile(name: str, folder: Path, progress: Progress) -> MachineProf
 
 def choose(
     space: Space, deployment: Deployment, *, max_accuracy_drop: float, seed: int, progress: Progress
-) -> tuple[Found, Candidate]:
+) -> tuple[Found, Judged]:
     """The exact optimum, and one set for all layers to compare it with, both with accuracy bounds."""
     found = search_exact(space, deployment, max_accuracy_drop=max_accuracy_drop, seed=seed, progress=progress)
     choices = space.one_set_for_all()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, Verdict, confirm
-from autoprivacy.agent.search import Candidate
+from autoprivacy.agent.search import Candidate, Judged
 from autoprivacy.agent.space import Space
 from autoprivacy.agent.tuning import choose, tune
 from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
@@ -39,9 +39,8 @@ def search(
     err.print(f"policy written to {path}")
 
 
-def _show_choice(best: Candidate, plain: Candidate, policies: int, simulated: int) -> None:
+def _show_choice(best: Judged, plain: Candidate, policies: int, simulated: int) -> None:
     _show_layers(best.policy)
-    assert best.drop is not None  # noqa: S101 - a found policy was judged
     say(
         f"the fastest of {policies} policies that keeps accuracy ({simulated} simulated): "
         f"{best.drop.accuracy:.2%} on the search split, {best.drop.baseline:.2%} at 8 bits without errors, "

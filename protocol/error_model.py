@@ -13,8 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprivacy.networks.quantisation import QuantisedNetwork
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.packing import CoefficientLayout, IntArray
+from autoprivacy.protocol.policy import Agreement
 
 FRESH_VARIANCE: Final = 21 / 2
 """SEAL draws noise as a centred binomial over 42 bits: variance 42 / 4."""
@@ -60,6 +62,14 @@ def decryption_error(he_set: HeSet, layout: CoefficientLayout, weight: IntArray)
     norm = np.repeat(packed, together)[: len(norm)]
     variance = norm * (FRESH_VARIANCE + 2 / 12) + FRESH_VARIANCE * (1 + 4 * he_set.n / 3) + 1 / 12
     return DecryptionError(np.sqrt(variance) * (he_set.t / he_set.q))
+
+
+def decryption_errors(network: QuantisedNetwork, agreement: Agreement) -> dict[str, DecryptionError]:
+    """The error of every linear layer of a network under the policy that was agreed on, by layer name."""
+    return {
+        layer.name: decryption_error(layer.policy.he_set(agreement.security), layer.layout, stage.weight)
+        for layer, stage in zip(agreement.layers, network.stages, strict=True)
+    }
 
 
 def _error_rate(sd: float) -> float:
