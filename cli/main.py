@@ -15,10 +15,12 @@ app = typer.Typer(
     help="Measure a machine, model its latency, choose HE parameters per layer, prove the choice.",
 )
 networks_app = typer.Typer(no_args_is_help=True, help="What can be made private.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 profiles_app = typer.Typer(no_args_is_help=True, help="Stored machine profiles.")
 policy_app = typer.Typer(no_args_is_help=True, help="Policy files.")
 key_app = typer.Typer(no_args_is_help=True, help="Shared keys of client and server.")
 app.add_typer(networks_app, name="networks")
+app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(policy_app, name="policy")
 app.add_typer(key_app, name="key")
@@ -50,6 +52,28 @@ def networks_show(network: NetworkName, json: Json = False) -> None:
     from autoprivacy.cli import networks_commands
 
     networks_commands.show_network(network, json=json)
+
+
+@data_app.command("list")
+def data_list(json: Json = False) -> None:
+    """List the data sets, and which are on this machine."""
+    from autoprivacy.cli import data_commands
+
+    data_commands.list_sets(json=json)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A data set (`autoprivacy data list`).")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A file or folder that holds the set; by default it is downloaded.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Bring a data set into the cache ($AUTOPRIVACY_DATA, by default the user's cache folder)."""
+    from autoprivacy.cli import data_commands
+
+    data_commands.fetch(name, source, json=json)
 
 
 @app.command()

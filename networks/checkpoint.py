@@ -27,18 +27,40 @@ from autoprivacy.common import records
 from autoprivacy.common.errors import BadInput
 from autoprivacy.common.files import read_bytes, write_atomic
 from autoprivacy.common.records import record
-from autoprivacy.networks.convolution import Floats, convolve
-from autoprivacy.networks.graph import INPUT, Conv2d, Flatten, Linear, Network, ReLU, Shape, parameter_shapes
+from autoprivacy.networks.convolution import Floats, convolve, window_max, window_sum
+from autoprivacy.networks.graph import (
+    INPUT,
+    Add,
+    AnyLayer,
+    AvgPool,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool,
+    Network,
+    ReLU,
+    ReLU6,
+    Reshape,
+    Shape,
+    infer_shapes,
+    parameter_shapes,
+)
+from autoprivacy.networks.schedules import Schedule
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 @record
 class Accuracy:
-    """How many images of a split were classified rightly; `bits` is None for float, else both widths."""
+    """How many images of a split were classified rightly.
+
+    `bits` are the widths of all weights and activations but those of the first and the last linear layer, which have
+    `end_bits`; both are None for the float network.
+    """
 
     split: str
     bits: int | None
+    end_bits: int | None
     correct: int
     images: int
 
@@ -50,11 +72,13 @@ class Accuracy:
 
 @record
 class TrainingRecord:
-    """How a checkpoint came about: the command that made it, and what it reached."""
+    """How a checkpoint came about: the command that made it, from what, and what it reached."""
 
     command: str
     seed: int
     data: str
+    schedule: Schedule
+    torch_version: str
     accuracies: tuple[Accuracy, ...]
 
 
@@ -62,7 +86,7 @@ class TrainingRecord:
 class Checkpoint:
     """The JSON half of a stored network; `hash` is that of the graph with its weights."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     network: Network
     training: TrainingRecord | None
     hash: str
@@ -103,7 +127,10 @@ class TrainedNetwork:
         Raises:
             BadInput: if the images do not have the network's input shape.
         """
-        return self.outputs(x)[self.network.layers[-1].name]
+        x = as_channels_first(self.network, x)
+        last = self.network.layers[-1].name
+        chunks = [self._values(x[start : start + _IMAGES_AT_ONCE], {last})[last] for start in _starts(x)]
+        return np.concatenate(chunks) if chunks else np.zeros((0, self.network.classes), dtype=np.float32)
 
     def outputs(self, x: Floats) -> dict[str, Floats]:
         """The float output of every layer, and the input, by name; the first axis is the image.
@@ -111,26 +138,77 @@ class TrainedNetwork:
         Raises:
             BadInput: if the images do not have the network's input shape.
         """
-        check_images(self.network, x)
+        x = as_channels_first(self.network, x)
+        return self._values(x, {INPUT, *(layer.name for layer in self.network.layers)})
+
+    def _values(self, x: Floats, kept: AbstractSet[str]) -> dict[str, Floats]:
+        """The values of the `kept` names; others are let go as soon as nothing reads them any more."""
+        last_reader = {name: layer.name for layer in self.network.layers for name in layer.inputs}
         values: dict[str, Floats] = {INPUT: np.asarray(x, dtype=np.float32)}
         for layer in self.network.layers:
-            entering = values[layer.inputs[0]]
-            match layer:
-                case Conv2d():
-                    weight, bias = self._parameters(layer.name)
-                    found = convolve(weight, entering, stride=layer.stride, padding=layer.padding)
-                    values[layer.name] = found + bias[:, None, None]
-                case Linear():
-                    weight, bias = self._parameters(layer.name)
-                    values[layer.name] = entering @ weight.T + bias
-                case ReLU():
-                    values[layer.name] = np.maximum(entering, np.float32(0))
-                case Flatten():
-                    values[layer.name] = entering.reshape(len(entering), -1)
+            values[layer.name] = self._output(layer, [values[name] for name in layer.inputs])
+            for name in layer.inputs:
+                if last_reader[name] == layer.name and name not in kept:
+                    values.pop(name, None)
         return values
+
+    def _output(self, layer: AnyLayer, entering: list[Floats]) -> Floats:
+        x = entering[0]
+        match layer:
+            case Conv2d():
+                weight, bias = self._parameters(layer.name)
+                geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+                found = convolve(weight, x, **geometry) + bias[:, None, None]
+            case Linear():
+                weight, bias = self._parameters(layer.name)
+                found = x @ weight.T + bias
+            case ReLU():
+                found = np.maximum(x, np.float32(0))
+            case ReLU6():
+                found = x.clip(np.float32(0), np.float32(6))
+            case MaxPool():
+                found = window_max(x, layer.kernel, layer.stride, layer.padding)
+            case AvgPool():
+                found = window_sum(x, layer.kernel, layer.stride, layer.padding) / np.float32(prod(layer.kernel))
+            case Add():
+                found = sum(entering[1:], start=x)
+            case Flatten() | Reshape():
+                found = x.reshape(len(x), *infer_shapes(self.network)[layer.name])
+        return found
 
     def _parameters(self, layer: str) -> tuple[Floats, Floats]:
         return self.weights[f"{layer}.weight"], self.weights[f"{layer}.bias"]
+
+
+_IMAGES_AT_ONCE: Final = 64
+
+
+def _starts(x: Floats) -> range:
+    return range(0, len(x), _IMAGES_AT_ONCE)
+
+
+def untrained(network: Network, rng: np.random.Generator) -> TrainedNetwork:
+    """Random weights by [He2015], whose spread keeps the variance through ReLUs; biases are zero."""
+    weights = {}
+    for name, shape in parameter_shapes(network).items():
+        spread = np.sqrt(2 / prod(shape[1:])) if name.endswith(".weight") else 0.0
+        weights[name] = (rng.standard_normal(shape) * spread).astype(np.float32)
+    return TrainedNetwork(network, weights)
+
+
+def as_channels_first(network: Network, x: Floats) -> Floats:
+    """Images as (N, C, H, W); those of a channels-last network may come as (N, H, W, C) too.
+
+    Where the two cannot be told apart, they are taken as the network's own file takes them.
+
+    Raises:
+        BadInput: naming the shape that was given and the one that is needed.
+    """
+    channels, height, width = network.input_shape
+    if network.channels_last and x.ndim == 4 and x.shape[1:] == (height, width, channels):
+        return x.transpose(0, 3, 1, 2)
+    check_images(network, x)
+    return x
 
 
 def check_images(network: Network, x: NDArray[np.generic]) -> None:
@@ -150,14 +228,14 @@ def save(trained: TrainedNetwork, path: Path) -> None:
     Raises:
         BadInput: if `path` does not end in .json or cannot be written.
     """
-    weights_path = _weights_path(path)
+    beside = weights_path(path)
     packed = BytesIO()
     np.savez(packed, allow_pickle=False, **{name: w.astype("<f4") for name, w in trained.weights.items()})
     document = Checkpoint(
         schema_version=SCHEMA_VERSION, network=trained.network, training=trained.training, hash=trained.hash
     )
     # The JSON goes last: interrupted between the two, its hash tells that they do not belong together.
-    write_atomic(weights_path, packed.getvalue())
+    write_atomic(beside, packed.getvalue())
     records.save(document, path)
 
 
@@ -167,15 +245,15 @@ def load(path: Path) -> TrainedNetwork:
     Raises:
         BadInput: naming the file and what is wrong in it.
     """
-    weights_path = _weights_path(path)
+    beside = weights_path(path)
     with _naming(path):
         document = records.load(Checkpoint, path)
-    with _naming(weights_path):
-        weights = _unpack(read_bytes(weights_path), parameter_shapes(document.network))
+    with _naming(beside):
+        weights = _unpack(read_bytes(beside), parameter_shapes(document.network))
         trained = TrainedNetwork(document.network, weights, document.training)
     if trained.hash != document.hash:
         raise BadInput(
-            f"{path}: field 'hash' is {document.hash[:16]}..., but this graph and {weights_path.name} give "
+            f"{path}: field 'hash' is {document.hash[:16]}..., but this graph and {beside.name} give "
             f"{trained.hash[:16]}...; the files do not belong together, or were changed: restore both, or train again"
         )
     return trained
@@ -191,7 +269,12 @@ def _naming(path: Path) -> Iterator[None]:
         raise BadInput(str(error) if named else f"{path}: {error}") from None
 
 
-def _weights_path(path: Path) -> Path:
+def weights_path(path: Path) -> Path:
+    """Where the weights of the checkpoint `path` lie.
+
+    Raises:
+        BadInput: if `path` does not end in .json.
+    """
     if path.suffix != ".json":
         raise BadInput(f"{path}: a checkpoint is named by its .json file; the weights lie beside it as .npz")
     return path.with_suffix(".npz")

@@ -9,7 +9,7 @@ A network that does not fit together cannot exist: building one infers every sha
 48
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from types import MappingProxyType
@@ -27,16 +27,27 @@ Shape: TypeAlias = tuple[int, ...]
 """The shape of one image's tensor: (C, H, W), or (F,) once flattened."""
 
 
+Pair: TypeAlias = tuple[int, int]
+"""Along the height and the width."""
+
+Padding: TypeAlias = tuple[int, int, int, int]
+"""Rows above, columns to the left, rows below, columns to the right: ONNX's order."""
+
+
 @record
 class Conv2d:
-    """A convolution with a square kernel and a bias; pads with zeros on all four sides."""
+    """A convolution with a bias, padded with zeros; each of `groups` equal runs of channels sees only its own.
+
+    With as many groups as input channels it is a depthwise convolution.
+    """
 
     name: str
     inputs: tuple[str, ...]
     out_channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    groups: int = 1
     kind: Literal["conv2d"] = "conv2d"
 
 
@@ -60,6 +71,48 @@ class ReLU:
 
 
 @record
+class ReLU6:
+    """min(max(x, 0), 6)."""
+
+    name: str
+    inputs: tuple[str, ...]
+    kind: Literal["relu6"] = "relu6"
+
+
+@record
+class MaxPool:
+    """The greatest value of each window; padding never wins."""
+
+    name: str
+    inputs: tuple[str, ...]
+    kernel: Pair
+    stride: Pair
+    padding: Padding = (0, 0, 0, 0)
+    kind: Literal["maxpool"] = "maxpool"
+
+
+@record
+class AvgPool:
+    """The mean of each window, in which padding counts as zeros; a global one has the input's size as its kernel."""
+
+    name: str
+    inputs: tuple[str, ...]
+    kernel: Pair
+    stride: Pair
+    padding: Padding = (0, 0, 0, 0)
+    kind: Literal["avgpool"] = "avgpool"
+
+
+@record
+class Add:
+    """The sum of two or more tensors of one shape."""
+
+    name: str
+    inputs: tuple[str, ...]
+    kind: Literal["add"] = "add"
+
+
+@record
 class Flatten:
     """(C, H, W) seen as (C·H·W,), in that order."""
 
@@ -68,13 +121,30 @@ class Flatten:
     kind: Literal["flatten"] = "flatten"
 
 
+@record
+class Reshape:
+    """The same values in the same order, seen in another shape."""
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    kind: Literal["reshape"] = "reshape"
+
+
 LinearLayer: TypeAlias = Conv2d | Linear
-Layer: TypeAlias = Annotated[Conv2d | Linear | ReLU | Flatten, Field(discriminator="kind")]
+Activation: TypeAlias = ReLU | ReLU6
+Pool: TypeAlias = MaxPool | AvgPool
+View: TypeAlias = Flatten | Reshape
+AnyLayer: TypeAlias = LinearLayer | Activation | Pool | Add | View
+Layer: TypeAlias = Annotated[AnyLayer, Field(discriminator="kind")]
 
 
 @record
 class Network:
     """Layers in an order in which each comes after its inputs; the last one gives the logits.
+
+    A network that was imported from a file whose images are (H, W, C) has `channels_last` set: it takes images in that
+    order too.
 
     Raises:
         BadInput: if the layers do not fit together; the message names the layer.
@@ -83,6 +153,7 @@ class Network:
     name: str
     input_shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         infer_shapes(self)
@@ -141,16 +212,14 @@ def infer_shapes(network: Network) -> Mapping[str, Shape]:
         where = f"network {network.name!r}: layer {layer.name!r}"
         if not layer.name or layer.name in shapes:
             raise BadInput(f"{where}: names must be unique and neither empty nor {INPUT!r}")
-        if len(layer.inputs) != 1:
-            raise BadInput(f"{where}: a {layer.kind} layer takes one input, not {len(layer.inputs)}")
-        source = layer.inputs[0]
-        if source not in shapes:
-            raise BadInput(f"{where}: its input {source!r} is no earlier layer; list layers after their inputs")
+        for source in layer.inputs:
+            if source not in shapes:
+                raise BadInput(f"{where}: its input {source!r} is no earlier layer; list layers after their inputs")
         try:
-            shapes[layer.name] = _output_shape(layer, shapes[source])
+            shapes[layer.name] = _output_shape(layer, [shapes[source] for source in layer.inputs])
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from None
-        unused.discard(source)
+        unused.difference_update(layer.inputs)
         unused.add(layer.name)
     last = network.layers[-1].name
     if dead := sorted(unused - {last}):
@@ -164,13 +233,13 @@ def infer_shapes(network: Network) -> Mapping[str, Shape]:
 
 
 def parameter_shapes(network: Network) -> dict[str, Shape]:
-    """Every parameter tensor by name: `LAYER.weight` (M, C, k, k) or (M, F), and `LAYER.bias` (M,)."""
+    """Every parameter tensor by name: `LAYER.weight` (M, C / groups, kh, kw) or (M, F), and `LAYER.bias` (M,)."""
     shapes = infer_shapes(network)
     found: dict[str, Shape] = {}
     for layer in network.linear_layers:
         inputs = shapes[layer.inputs[0]]
         if isinstance(layer, Conv2d):
-            weight: Shape = (layer.out_channels, inputs[0], layer.kernel, layer.kernel)
+            weight: Shape = (layer.out_channels, inputs[0] // layer.groups, *layer.kernel)
         else:
             weight = (layer.out_features, inputs[0])
         found[f"{layer.name}.weight"] = weight
@@ -193,7 +262,7 @@ def counts(network: Network) -> tuple[LayerCounts, ...]:
                 output_shape=out,
                 multiply_accumulates=prod(weight) * prod(out[1:]) if weight else 0,
                 activations=prod(out),
-                relus=prod(out) if isinstance(layer, ReLU) else 0,
+                relus=prod(out) if isinstance(layer, ReLU | ReLU6) else 0,
                 parameters=prod(weight) + weight[0] if weight else 0,
             )
         )
@@ -211,32 +280,74 @@ def total(network: Network) -> TotalCounts:
     )
 
 
-def _output_shape(layer: Conv2d | Linear | ReLU | Flatten, shape: Shape) -> Shape:
+def _output_shape(layer: AnyLayer, shapes: Sequence[Shape]) -> Shape:
+    if isinstance(layer, Add):
+        return _added(shapes)
+    if len(shapes) != 1:
+        raise BadInput(f"a {layer.kind} layer takes one input, not {len(shapes)}")
+    shape = shapes[0]
     match layer:
-        case Conv2d():
-            return _convolved(layer, shape)
+        case Conv2d() | MaxPool() | AvgPool():
+            return _slid(layer, shape)
         case Linear():
-            if len(shape) != 1:
-                raise BadInput(f"a linear layer takes a flat tensor, not {shape}; put a Flatten before it")
-            if layer.out_features < 1:
-                raise BadInput(f"out_features must be positive, not {layer.out_features}")
-            return (layer.out_features,)
+            return _connected(layer, shape)
         case Flatten():
             return (prod(shape),)
-        case ReLU():
+        case Reshape():
+            return _reshaped(layer.shape, shape)
+        case _:
             return shape
 
 
-def _convolved(layer: Conv2d, shape: Shape) -> Shape:
+def _connected(layer: Linear, shape: Shape) -> Shape:
+    if len(shape) != 1:
+        raise BadInput(f"a linear layer takes a flat tensor, not {shape}; put a Flatten before it")
+    if layer.out_features < 1:
+        raise BadInput(f"out_features must be positive, not {layer.out_features}")
+    return (layer.out_features,)
+
+
+def _added(shapes: Sequence[Shape]) -> Shape:
+    if len(shapes) < 2:
+        raise BadInput(f"an add layer takes two inputs or more, not {len(shapes)}")
+    if len(set(shapes)) != 1:
+        raise BadInput(f"its inputs have the shapes {', '.join(map(str, shapes))}; they must be equal")
+    return shapes[0]
+
+
+def _reshaped(wanted: Shape, shape: Shape) -> Shape:
+    if len(wanted) not in {1, 3} or min(wanted) < 1:
+        raise BadInput(f"it reshapes to {wanted}; give (C, H, W) or (F,), all positive")
+    if prod(wanted) != prod(shape):
+        raise BadInput(f"it reshapes {shape}, {prod(shape)} values, to {wanted}, {prod(wanted)} values")
+    return wanted
+
+
+def _slid(layer: Conv2d | Pool, shape: Shape) -> Shape:
     if len(shape) != 3:
-        raise BadInput(f"a convolution takes (C, H, W), not {shape}")
-    if min(layer.out_channels, layer.kernel, layer.stride) < 1:
+        raise BadInput(f"a {layer.kind} layer takes (C, H, W), not {shape}")
+    channels = shape[0]
+    if isinstance(layer, Conv2d):
+        if min(layer.out_channels, layer.groups) < 1:
+            raise BadInput(f"out_channels {layer.out_channels} and groups {layer.groups} must be positive")
+        if channels % layer.groups or layer.out_channels % layer.groups:
+            raise BadInput(
+                f"{layer.groups} groups must divide {channels} input and {layer.out_channels} output channels"
+            )
+        channels = layer.out_channels
+    return (channels, *_windows(layer, shape))
+
+
+def _windows(layer: Conv2d | Pool, shape: Shape) -> Pair:
+    """How many windows fit along the height and the width."""
+    if min(*layer.kernel, *layer.stride) < 1:
+        raise BadInput(f"kernel {layer.kernel} and stride {layer.stride} must be positive")
+    if min(layer.padding) < 0 or any(pad >= size for pad, size in zip(layer.padding, layer.kernel * 2, strict=True)):
         raise BadInput(
-            f"out_channels {layer.out_channels}, kernel {layer.kernel} and stride {layer.stride} must be positive"
+            f"padding {layer.padding} must not be negative, and below the kernel {layer.kernel} on every side"
         )
-    if not 0 <= layer.padding < layer.kernel:
-        raise BadInput(f"padding {layer.padding} must lie in 0..{layer.kernel - 1}, below the kernel")
-    height, width = (size + 2 * layer.padding - layer.kernel for size in shape[1:])
-    if min(height, width) < 0:
+    top, left, bottom, right = layer.padding
+    room = (shape[1] + top + bottom - layer.kernel[0], shape[2] + left + right - layer.kernel[1])
+    if min(room) < 0:
         raise BadInput(f"kernel {layer.kernel} is larger than its padded input {shape}; use a smaller one")
-    return (layer.out_channels, height // layer.stride + 1, width // layer.stride + 1)
+    return room[0] // layer.stride[0] + 1, room[1] // layer.stride[1] + 1

@@ -1,280 +1,389 @@
-"""Quantisation of a trained network, exactly as the circuits compute it (docs/protocol.md, "Requantisation").
+"""Quantisation of a trained network to integers, exactly as the private protocol computes it (docs/protocol.md).
 
 | symbol | meaning |
 |---|---|
-| w, b | bits of a layer's signed weights, and of the unsigned activations that enter it |
-| e_w, e_x | their step exponents: a weight integer q stands for q * 2^-e_w, an activation integer for q * 2^-e_x |
-| s | shift: the accumulator, at scale 2^-(e_w + e_x), loses s bits to reach the next layer's 2^-e_x' |
+| w, b | bits of a layer's signed weights, and of the activations that enter it |
+| e | exponent of a value, per channel: an integer q stands for q * f * 2^-e |
+| f | factor of a value: 1, but 1 / odd where a mean over a window has left it |
+| s | shift: an accumulator of exponent e loses s = e - e' bits, at least 0, to become an activation of exponent e' |
 
-So s = e_w + e_x - e_x', at least 0. Biases are integers at the accumulator's scale, plus 2^(s-1) so that floor rounds.
+Weights have one step per output channel, activations one per tensor; all of least squared error. Logits have one step,
+or they could not be compared. A linear layer takes its input's factor into its weights. Biases are integers at the
+accumulator's scale; before a circuit drops s bits, 2^(s-1) has been added, so that it rounds.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import prod
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.records import record
-from autoprivacy.networks.checkpoint import TrainedNetwork, check_images
-from autoprivacy.networks.convolution import Floats, Ints, convolve_exact
-from autoprivacy.networks.graph import Conv2d, Flatten, Linear, LinearLayer, Network, ReLU, infer_shapes
+from autoprivacy.networks.calibration import calibrate
+from autoprivacy.networks.checkpoint import TrainedNetwork
+from autoprivacy.networks.convolution import Floats, Ints
+from autoprivacy.networks.graph import (
+    INPUT,
+    Add,
+    AvgPool,
+    Conv2d,
+    Flatten,
+    Linear,
+    LinearLayer,
+    MaxPool,
+    Network,
+    Reshape,
+    Shape,
+    infer_shapes,
+)
+from autoprivacy.networks.integer_network import (
+    Image,
+    IntegerLinear,
+    IntegerSum,
+    LayerWidths,
+    Operation,
+    QuantisedNetwork,
+    Range,
+    Requantisation,
+    Requantise,
+    View,
+    Widths,
+    WindowMax,
+    WindowSum,
+    sources,
+)
+from autoprivacy.networks.integer_weights import IntegerWeights, fitted, integer_bias, least_squares_weights
+from autoprivacy.networks.lowering import Node, Rounding, lower, unused_name
+from autoprivacy.networks.rounding import Values, signed_range, unsigned_range
 
 LEAST_BITS: Final = 2
 MOST_BITS: Final = 16
 MOST_SHIFT: Final = 52
 
 
-@record
-class LayerWidths:
-    """Bits of one linear layer's weights, and of the activations that enter it."""
-
-    layer: str
-    weight_bits: int
-    activation_bits: int
-
-
-@record
-class Widths:
-    """The widths of every linear layer of a network, in order."""
-
-    layers: tuple[LayerWidths, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Requantise:
-    """What follows a linear layer: floor(accumulator / 2^shift), saturated to `bits`.
-
-    The range is [0, 2^bits - 1] after ReLU, else [-2^(bits-1), 2^(bits-1) - 1].
-    """
-
-    shift: int
-    bits: int
-    relu: bool
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """The least and the greatest value that comes out."""
-        return (0, 2**self.bits - 1) if self.relu else (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stage:
-    """One linear layer and the requantisation that follows it, in integers.
-
-    weight (M, C, kh, kw), bias (M,), both int64; a fully connected layer is a 1x1 kernel on an input (C, 1, 1), which
-    is the output before it, flattened in (C, H, W) order. Inputs lie in [0, 2^input_bits - 1] and are padded with
-    zeros. The bias holds the rounding term 2^(shift-1). The last stage has no `requantise`: its accumulators are the
-    logits.
-    """
-
-    name: str
-    kind: Literal["conv2d", "linear"]
-    weight: Ints
-    bias: Ints
-    stride: int
-    padding: int
-    input_shape: tuple[int, int, int]
-    output_shape: tuple[int, int, int]
-    input_bits: int
-    requantise: Requantise | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QuantisedNetwork:
-    """A network in integers, and how its ends relate to floats.
-
-    `input_step` is what one unit of the quantised input stands for, `logit_scale` what one unit of a logit stands for;
-    `trained_hash` names the checkpoint that this was made from.
-    """
-
-    name: str
-    trained_hash: str
-    widths: Widths
-    stages: tuple[Stage, ...]
-    input_step: float
-    logit_scale: float
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        return self.stages[0].input_shape
-
-    def quantise_input(self, x: Floats) -> Ints:
-        """Images (N, C, H, W) as integers in [0, 2^input_bits - 1]; what lies outside saturates.
-
-        Raises:
-            BadInput: if the images do not have the network's input shape, or hold values that are not finite.
-        """
-        if x.ndim != 4 or x.shape[1:] != self.input_shape:
-            raise BadInput(f"network {self.name!r}: images of shape {x.shape} given; it takes {self.input_shape}")
-        scaled = np.asarray(x, dtype=np.float64) / self.input_step
-        if not np.isfinite(scaled).all():
-            raise BadInput(f"network {self.name!r}: the images hold values that are not finite")
-        return to_integers(scaled, 0, 2 ** self.stages[0].input_bits - 1)
-
-
 def uniform_widths(network: Network, bits: int) -> Widths:
-    """The same bits for the weights and the activations of every linear layer."""
+    """The same bits for all weights and activations."""
     return Widths(tuple(LayerWidths(layer.name, bits, bits) for layer in network.linear_layers))
 
 
-def quantise(trained: TrainedNetwork, widths: Widths, calibration_x: Floats) -> QuantisedNetwork:
-    """The network in integers of the given widths; steps are chosen on `calibration_x` (N, C, H, W) alone.
+def shared_inputs(network: Network) -> tuple[tuple[str, ...], ...]:
+    """The linear layers in groups that read the same tensor: those of one group have the same `activation_bits`."""
+    return lower(network).shared
+
+
+class Quantiser:
+    """Quantises one trained network to any widths; steps are chosen on calibration images (N, C, H, W) alone.
+
+    Calibration runs once, and integer weights are kept by layer and bits, so that a search may ask thousands of times.
 
     Raises:
-        BadInput: if the widths do not name every linear layer once and in order, or are out of range; if the graph has
-            a form that cannot be quantised; if calibration images are missing or negative.
+        BadInput: if there are no images or they do not fit, if the network has no linear layer, or if an Add meets
+            tensors whose factors differ.
     """
-    network = trained.network
-    _check_widths(network, widths)
-    _check_form(network)
-    check_images(network, calibration_x)
-    if not len(calibration_x) or float(calibration_x.min()) < 0:
-        raise BadInput(
-            f"network {network.name!r}: calibration takes at least one image, of pixels that are not negative"
+
+    def __init__(self, trained: TrainedNetwork, x: Floats) -> None:
+        network = trained.network
+        if not network.linear_layers:
+            raise BadInput(f"network {network.name!r}: it has no linear layer; there is nothing to quantise")
+        self._trained = trained
+        self._hash = trained.hash
+        self._lowered = lower(network)
+        self._factors = _factors(self._lowered.nodes)
+        self._flows = _flows(network, self._lowered.nodes)
+        self._calibration = calibrate(trained, x)
+        self._floats: dict[str, Values] = {}
+        self._weights: dict[tuple[str, int], IntegerWeights] = {}
+
+    @property
+    def trained(self) -> TrainedNetwork:
+        """The network that is quantised."""
+        return self._trained
+
+    def quantise(self, widths: Widths) -> QuantisedNetwork:
+        """The network at these widths.
+
+        Raises:
+            BadInput: if they do not name every linear layer once and in order, are out of range, or give different
+                activation bits to layers that read one tensor; if a bias or a shift is out of all proportion.
+        """
+        network = self._trained.network
+        _check_widths(network, widths)
+        build = _Build(self, widths)
+        for node in self._lowered.nodes:
+            build.add(node)
+        entering, logits = build.values[INPUT], build.values[self._lowered.nodes[-1].name]
+        return QuantisedNetwork(
+            name=network.name,
+            trained_hash=self._hash,
+            widths=widths,
+            operations=_with_rounding_constants(build.operations),
+            input_shape=network.input_shape,
+            input_range=entering.reached,
+            input_step=2.0 ** -int(entering.exponents[0]),
+            logit_scale=float(self._factors[self._lowered.nodes[-1].name]) * 2.0 ** -int(logits.exponents[0]),
         )
-    layers = network.linear_layers
-    entering = _entering_exponents(trained, widths, calibration_x)
-    stages = []
-    exponent = first_exponent = entering[0]
-    for index, (layer, width) in enumerate(zip(layers, widths.layers, strict=True)):
-        weight = np.asarray(trained.weights[f"{layer.name}.weight"], dtype=np.float64)
-        low, high = signed_range(width.weight_bits)
-        weight_exponent = step_exponent(weight, low, high)
-        accumulator_exponent = exponent + weight_exponent
-        bias = trained.weights[f"{layer.name}.bias"].astype(np.float64)
-        requantise = None
-        if index + 1 < len(layers):
-            # A step finer than the accumulator's own would need bits that are not there.
-            exponent = min(entering[index + 1], accumulator_exponent)
-            shift = accumulator_exponent - exponent
-            if shift > MOST_SHIFT:
-                raise BadInput(
-                    f"layer {layer.name!r}: {shift} bits would be dropped after it, at most {MOST_SHIFT} can be; "
-                    "its weights are too small beside what follows"
-                )
-            requantise = Requantise(shift, widths.layers[index + 1].activation_bits, relu=True)
-        stages.append(
-            _stage(
-                network,
-                layer,
-                weight=to_integers(weight * 2.0**weight_exponent, low, high),
-                bias=_bias_integers(layer, bias * 2.0**accumulator_exponent),
-                input_bits=width.activation_bits,
-                requantise=requantise,
+
+    def input_step(self, bits: int) -> tuple[int, Range]:
+        """The step exponent of the input, and between which integers it lies: signed if a pixel was negative."""
+        signed = self._calibration.least(INPUT) < 0
+        exponent = self._calibration.exponent(INPUT, bits, signed=signed)
+        return exponent, signed_range(bits) if signed else unsigned_range(bits)
+
+    def readers(self, tensor: str) -> tuple[str, ...]:
+        """The linear layers whose activation bits a rounded tensor, or the input, has."""
+        return self._lowered.readers[tensor]
+
+    def exponent(self, rounding: Rounding, bits: int) -> int:
+        """The best step exponent of a tensor."""
+        factor = self._factors[rounding.name]
+        return self._calibration.exponent(rounding.tensor, bits, signed=not rounding.rectified, factor=factor)
+
+    def unit(self, rounding: Rounding, exponent: int) -> float:
+        """What one unit of a tensor with this exponent stands for."""
+        return float(self._factors[rounding.name]) * 2.0**-exponent
+
+    def flow(self, layer: LinearLayer) -> "_Flow":
+        """Where the layer's accumulators go."""
+        return self._flows[layer.name]
+
+    def float_weight(self, layer: LinearLayer) -> Values:
+        """Weights (M, C / groups, kh, kw) in float64, the factor of what enters taken in."""
+        if layer.name not in self._floats:
+            weight = self._trained.weights[f"{layer.name}.weight"]
+            shaped = weight.reshape(*weight.shape, *[1] * (4 - weight.ndim)).astype(np.float64)
+            self._floats[layer.name] = shaped * float(self._factors[layer.inputs[0]])
+        return self._floats[layer.name]
+
+    def least_squares(self, layer: LinearLayer, bits: int) -> IntegerWeights:
+        """The layer's integer weights, before anything is known of what enters it."""
+        if (layer.name, bits) not in self._weights:
+            one_step = self._flows[layer.name].one_step
+            self._weights[layer.name, bits] = least_squares_weights(self.float_weight(layer), bits, one_step=one_step)
+        return self._weights[layer.name, bits]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Value:
+    """A value on its way to integers: its exponents (C,), its shape, and between which integers it lies.
+
+    `reached` is (0, 0) for accumulators, which no linear layer reads.
+    """
+
+    exponents: Ints
+    shape: Image
+    reached: Range = (0, 0)
+
+
+class _Build:
+    """The operations of one quantisation, added node by node."""
+
+    def __init__(self, quantiser: Quantiser, widths: Widths) -> None:
+        self._quantiser = quantiser
+        self._widths = {width.layer: width for width in widths.layers}
+        shape = quantiser.trained.network.input_shape
+        bits = self._bits(INPUT)
+        exponent, reached = quantiser.input_step(bits)
+        self.values = {INPUT: _Value(np.full(shape[0], exponent), shape, reached)}
+        self.operations: list[Operation] = []
+
+    def add(self, node: Node) -> None:
+        """Add what a node becomes."""
+        match node:
+            case Conv2d() | Linear():
+                made = self._linear(node)
+            case Rounding():
+                made = self._rounding(node)
+            case Add():
+                made = self._sum(node)
+            case AvgPool() | MaxPool():
+                made = self._pool(node)
+            case Flatten() | Reshape():
+                made = self._view(node)
+        self.values[node.name] = made
+
+    def _bits(self, tensor: str) -> int:
+        return max(self._widths[layer].activation_bits for layer in self._quantiser.readers(tensor))
+
+    def _shape(self, node: Node) -> Image:
+        return _spatial(infer_shapes(self._quantiser.trained.network)[node.name])
+
+    def _linear(self, layer: LinearLayer) -> _Value:
+        entering, bits = self.values[layer.inputs[0]], self._widths[layer.name].weight_bits
+        exponent = int(entering.exponents[0])
+        weights = self._weights(layer, bits, float(max(map(abs, entering.reached))) * 2.0**-exponent)
+        exponents = weights.exponents + exponent
+        bias = self._quantiser.trained.weights[f"{layer.name}.bias"].astype(np.float64)
+        made = IntegerLinear(
+            name=layer.name,
+            kind=layer.kind,
+            source=layer.inputs[0],
+            weight=weights.integers,
+            bias=integer_bias(layer.name, bias, exponents),
+            stride=layer.stride if isinstance(layer, Conv2d) else (1, 1),
+            padding=layer.padding if isinstance(layer, Conv2d) else (0, 0, 0, 0),
+            groups=layer.groups if isinstance(layer, Conv2d) else 1,
+            input_shape=entering.shape,
+            output_shape=self._shape(layer),
+            input_range=entering.reached,
+        )
+        self.operations.append(made)
+        return _Value(exponents, made.output_shape)
+
+    def _weights(self, layer: LinearLayer, bits: int, input_reach: float) -> IntegerWeights:
+        chosen, flow = self._quantiser.least_squares(layer, bits), self._quantiser.flow(layer)
+        if flow.one_step:
+            return chosen
+        bias = self._quantiser.trained.weights[f"{layer.name}.bias"].astype(np.float64)
+        held = np.maximum(np.abs(bias), max((self._half_step(rounding) for rounding in flow.roundings), default=0.0))
+        return fitted(self._quantiser.float_weight(layer), chosen, bits, held, input_reach)
+
+    def _half_step(self, rounding: Rounding) -> float:
+        """What rounding adds to the accumulators."""
+        exponent = self._quantiser.exponent(rounding, self._bits(rounding.name))
+        return self._quantiser.unit(rounding, exponent) / 2
+
+    def _rounding(self, rounding: Rounding) -> _Value:
+        bits, entering = self._bits(rounding.name), self.values[rounding.inputs[0]]
+        # A step finer than the accumulator's own would need bits that are not there.
+        exponent = min(self._quantiser.exponent(rounding, bits), int(entering.exponents.min()))
+        shifts = entering.exponents - exponent
+        if shifts.max() > MOST_SHIFT:
+            raise BadInput(
+                f"layer {rounding.tensor!r}: {shifts.max()} bits would be dropped before it, at most {MOST_SHIFT} can "
+                "be; the weights before it are too small beside what follows"
             )
+        maximum = None
+        if rounding.capped:
+            six = int(np.floor(6 / self._quantiser.unit(rounding, exponent) + 0.5))
+            maximum = six if six < 2**bits - 1 else None
+        rule = Requantise(shifts, bits, relu=rounding.rectified, maximum=maximum)
+        self.operations.append(Requantisation(rounding.name, rounding.inputs[0], rule))
+        return _Value(np.full_like(shifts, exponent), entering.shape, rule.range)
+
+    def _sum(self, layer: Add) -> _Value:
+        terms = [self.values[name].exponents for name in layer.inputs]
+        finest = np.max(terms, axis=0)
+        shifts = [finest - exponents for exponents in terms]
+        if max(shift.max() for shift in shifts) > MOST_SHIFT:
+            raise BadInput(f"layer {layer.name!r}: the steps of its inputs differ by more than 2^{MOST_SHIFT}")
+        self.operations.append(
+            IntegerSum(layer.name, tuple(zip(layer.inputs, shifts, strict=True)), np.zeros_like(finest))
         )
-    return QuantisedNetwork(
-        name=network.name,
-        trained_hash=trained.hash,
-        widths=widths,
-        stages=tuple(stages),
-        input_step=2.0**-first_exponent,
-        logit_scale=2.0**-accumulator_exponent,
-    )
+        return _Value(finest, self._shape(layer))
+
+    def _pool(self, layer: AvgPool | MaxPool) -> _Value:
+        entering, shape = self.values[layer.inputs[0]], self._shape(layer)
+        fields = (layer.name, layer.inputs[0], layer.kernel, layer.stride, layer.padding)
+        if isinstance(layer, MaxPool):
+            self.operations.append(WindowMax(*fields))
+            return replace(entering, shape=shape)
+        self.operations.append(WindowSum(*fields))
+        window = prod(layer.kernel)
+        low, high = entering.reached
+        return _Value(entering.exponents + _twos(window), shape, (low * window, high * window))
+
+    def _view(self, layer: Flatten | Reshape) -> _Value:
+        entering, shape = self.values[layer.inputs[0]], self._shape(layer)
+        self.operations.append(View(layer.name, layer.inputs[0], shape))
+        each = np.repeat(entering.exponents, prod(entering.shape[1:]))
+        # Where channels are cut anew, all have one step: see `_Flow`.
+        return replace(entering, exponents=each.reshape(shape[0], -1)[:, 0].copy(), shape=shape)
 
 
-def accumulator_bounds(stage: Stage) -> tuple[Ints, Ints]:
-    """The least and the greatest accumulator of each output channel, (M,) each, bias included.
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Where the accumulators of a linear layer go: the roundings they reach through sums, means and views.
 
-    Over all inputs in [0, 2^input_bits - 1] and all output positions; both are attained (zero padding is no input).
+    `one_step` says that all channels need the same step: as logits, or where a Reshape cuts channels anew.
     """
-    largest = np.full((1, *stage.input_shape), 2**stage.input_bits - 1, dtype=np.int64)
-    lows = _at(stage, np.minimum(stage.weight, 0), largest).min(axis=(0, 2, 3))
-    highs = _at(stage, np.maximum(stage.weight, 0), largest).max(axis=(0, 2, 3))
-    return lows + stage.bias, highs + stage.bias
+
+    roundings: tuple[Rounding, ...]
+    one_step: bool
 
 
-def least_modulus_bits(stage: Stage) -> int:
-    """The least k such that every accumulator lies in [-2^(k-1), 2^(k-1) - 1], and every input below 2^k."""
-    lows, highs = accumulator_bounds(stage)
-    # For a negative value v, ~v = -v - 1 needs as many bits as v does beside its sign.
-    magnitude = max(int(highs.max()), ~int(lows.min()), 0)
-    return max(magnitude.bit_length() + 1, stage.input_bits)
-
-
-Values: TypeAlias = NDArray[np.floating[Any]]
-
-
-def step_exponent(values: Values, low: int, high: int) -> int:
-    """The e for which rounding to q * 2^-e, q in [low, high], has the least squared error; of equals the least e.
-
-    Sought among the nine e around the finest step at which nothing saturates.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    top, bottom = max(float(values.max(initial=0)), 0.0), max(float(-values.min(initial=0)), 0.0)
-    if top == bottom == 0:
-        return 0
-    # The finest step at which nothing saturates: from there, saturate a little, or take fewer of the levels.
-    reach = max(top / high, bottom / -low if low else 0.0)
-    finest = int(np.floor(-np.log2(reach)))
-    best, best_error = finest, float("inf")
-    for exponent in range(finest - 4, finest + 5):
-        rounded = to_integers(values * 2.0**exponent, low, high) * 2.0**-exponent
-        error = float(np.square(values - rounded).sum())
-        if error < best_error:
-            best, best_error = exponent, error
-    return best
-
-
-def signed_range(bits: int) -> tuple[int, int]:
-    """The least and the greatest integer of that many bits in two's complement."""
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-
-
-def to_integers(scaled: Values, low: int, high: int) -> Ints:
-    """Round half up, as floor after adding a half does in the circuit, and saturate."""
-    # In float64, whatever comes in: a float32 just below a half would be rounded up by the addition.
-    rounded = np.floor(np.asarray(scaled, dtype=np.float64) + 0.5)
-    integers: Ints = rounded.clip(low, high).astype(np.int64)
-    return integers
-
-
-def _stage(
-    network: Network, layer: LinearLayer, *, weight: Ints, bias: Ints, input_bits: int, requantise: Requantise | None
-) -> Stage:
+def _flows(network: Network, nodes: Sequence[Node]) -> dict[str, _Flow]:
     shapes = infer_shapes(network)
-    entering, leaving = shapes[layer.inputs[0]], shapes[layer.name]
-    if requantise is not None and requantise.shift:
-        bias = bias + 2 ** (requantise.shift - 1)
-    return Stage(
-        name=layer.name,
-        kind=layer.kind,
-        weight=weight.reshape(*weight.shape, *([1] * (4 - weight.ndim))),
-        bias=bias,
-        stride=layer.stride if isinstance(layer, Conv2d) else 1,
-        padding=layer.padding if isinstance(layer, Conv2d) else 0,
-        input_shape=_spatial(entering),
-        output_shape=_spatial(leaving),
-        input_bits=input_bits,
-        requantise=requantise,
+    return {node.name: _flow(node, nodes, shapes) for node in nodes if isinstance(node, Conv2d | Linear)}
+
+
+def _flow(layer: LinearLayer, nodes: Sequence[Node], shapes: Mapping[str, Shape]) -> _Flow:
+    reached = {layer.name}
+    roundings, one_step = [], False
+    for node in nodes:
+        if reached.isdisjoint(node.inputs):
+            continue
+        if isinstance(node, Rounding):
+            roundings.append(node)
+        elif isinstance(node, Add | AvgPool | Flatten | Reshape):
+            reached.add(node.name)
+            entering, leaving = _spatial(shapes[node.inputs[0]]), shapes[node.name]
+            one_step |= isinstance(node, Reshape) and len(leaving) == 3 and leaving[0] != entering[0]
+    return _Flow(tuple(roundings), one_step or nodes[-1].name in reached)
+
+
+def _factors(nodes: Sequence[Node]) -> dict[str, Fraction]:
+    """The factor of every value.
+
+    Raises:
+        BadInput: naming an Add of values whose factors differ.
+    """
+    factors = {INPUT: Fraction(1)}
+    for node in nodes:
+        entering = [factors[name] for name in node.inputs]
+        if isinstance(node, Add) and len(set(entering)) > 1:
+            raise BadInput(
+                f"layer {node.name!r}: it adds means over windows of different sizes ("
+                f"{', '.join(f'{name}: 1/{1 / factor}' for name, factor in zip(node.inputs, entering, strict=True))}, "
+                "powers of two left out); only powers of two can be aligned"
+            )
+        match node:
+            case Conv2d() | Linear():
+                factors[node.name] = Fraction(1)
+            case AvgPool():
+                window = prod(node.kernel)
+                factors[node.name] = entering[0] / (window >> _twos(window))
+            case _:
+                factors[node.name] = entering[0]
+    return factors
+
+
+def _twos(number: int) -> int:
+    """How many times 2 divides a number."""
+    return (number & -number).bit_length() - 1
+
+
+def _with_rounding_constants(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """Add 2^(s-1) to what is requantised: in the bias that makes it if nothing else reads it, else in a sum."""
+    made = {operation.name: operation for operation in operations}
+    names = {INPUT, *made}
+    reads = Counter(name for operation in operations for name in sources(operation))
+    folded: dict[str, Ints] = {}
+    found: list[Operation] = []
+    for operation in operations:
+        if not isinstance(operation, Requantisation) or not operation.rule.shifts.any():
+            found.append(operation)
+            continue
+        half = (1 << operation.rule.shifts) >> 1
+        source = operation.source
+        if reads[source] == 1 and isinstance(made.get(source), IntegerLinear | IntegerSum):
+            folded[source] = half
+            found.append(operation)
+        else:
+            moved = IntegerSum(unused_name(f"{operation.name}.half", names), ((source, np.zeros_like(half)),), half)
+            found += [moved, replace(operation, source=moved.name)]
+    return tuple(
+        replace(operation, bias=operation.bias + folded[operation.name])
+        if isinstance(operation, IntegerLinear | IntegerSum) and operation.name in folded
+        else operation
+        for operation in found
     )
 
 
-def _bias_integers(layer: LinearLayer, scaled: Values) -> Ints:
-    if np.abs(scaled).max() >= 2**52:
-        raise BadInput(f"layer {layer.name!r}: its bias is too large beside its weights and inputs to be an integer")
-    integers: Ints = np.floor(scaled + 0.5).astype(np.int64)
-    return integers
-
-
-def _spatial(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _spatial(shape: Shape) -> Image:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
-
-
-def _at(stage: Stage, weight: Ints, x: Ints) -> Ints:
-    return convolve_exact(weight, x, stride=stage.stride, padding=stage.padding)
-
-
-def _entering_exponents(trained: TrainedNetwork, widths: Widths, x: Floats) -> list[int]:
-    """The step exponents of what enters each linear layer, chosen on the float network's own values."""
-    outputs = trained.outputs(x)
-    return [
-        step_exponent(outputs[layer.inputs[0]], 0, 2**width.activation_bits - 1)
-        for layer, width in zip(trained.network.linear_layers, widths.layers, strict=True)
-    ]
 
 
 def _check_widths(network: Network, widths: Widths) -> None:
@@ -286,24 +395,11 @@ def _check_widths(network: Network, widths: Widths) -> None:
         for what, bits in (("weight_bits", width.weight_bits), ("activation_bits", width.activation_bits)):
             if not LEAST_BITS <= bits <= MOST_BITS:
                 raise BadInput(f"layer {width.layer!r}: {what} {bits} must lie in {LEAST_BITS}..{MOST_BITS}")
-
-
-def _check_form(network: Network) -> None:
-    """Refuse what has no integer form here: between two linear layers there must be a ReLU, and none at the ends."""
-    started, pending = False, False
-    for layer in network.layers:
-        match layer:
-            case Conv2d() | Linear():
-                if pending:
-                    raise BadInput(f"layer {layer.name!r}: its input has not passed a ReLU; only that can be quantised")
-                started = pending = True
-            case ReLU():
-                if not started:
-                    raise BadInput(
-                        f"layer {layer.name!r}: a ReLU before the first linear layer does nothing; remove it"
-                    )
-                pending = False
-            case Flatten():
-                pass
-    if not pending:
-        raise BadInput(f"network {network.name!r}: a linear layer must give the logits; remove the last ReLU")
+    entering = {width.layer: width.activation_bits for width in widths.layers}
+    for first, *others in shared_inputs(network):
+        for other in others:
+            if entering[first] != entering[other]:
+                raise BadInput(
+                    f"layers {first!r} and {other!r} read the same tensor: give them the same activation_bits, "
+                    f"not {entering[first]} and {entering[other]}"
+                )

@@ -1,29 +1,56 @@
 """The exact integer reference: what the private protocol must compute, on batches, with hooks for decryption errors.
 
-| symbol | meaning |
-|---|---|
-| accumulator | weight * x + bias + error, a signed integer; in [-2^(k-1), 2^(k-1) - 1] where a modulus 2^k is given |
-| activation | the requantised accumulator, which enters the next stage |
+Values are kept in the fastest type that holds every partial sum without rounding: float32 below 2^24, float64 below
+2^53, else 64-bit integers. Images go through in chunks, so that what is in flight fits the cache.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.networks.convolution import Ints, convolve_exact
-from autoprivacy.networks.quantisation import QuantisedNetwork, Requantise, Stage
+from autoprivacy.networks.convolution import Geometry, Ints, convolve, convolve_exact, window_max, window_sum
+from autoprivacy.networks.graph import INPUT
+from autoprivacy.networks.integer_network import (
+    IntegerLinear,
+    IntegerSum,
+    Operation,
+    QuantisedNetwork,
+    Requantisation,
+    Requantise,
+    Stage,
+    View,
+    WindowMax,
+    WindowSum,
+    meetings,
+    sources,
+    values_per_image,
+)
+
+VALUES_AT_ONCE: Final = 1 << 20
+"""A chunk has as many images as give its largest tensor about so many values."""
+MOST_MODULUS: Final = 1 << 62
+
+Numbers: TypeAlias = NDArray[Any]
+"""Integers, in float32, float64 or int64."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """What every stage gave, by its name: (N, M, H', W') each; the last stage has accumulators only."""
+    """What a run gave, by name: (N, C, H, W) each, logits (N, classes).
 
-    accumulators: Mapping[str, Ints]
-    activations: Mapping[str, Ints]
+    `accumulators` are those of linear layers, errors included; `circuit_inputs` are what was requantised, modulo t in
+    [-t/2, t/2) where one is given; `activations` are named as the `Requantisation`s.
+    """
+
+    accumulators: dict[str, Ints]
+    circuit_inputs: dict[str, Ints]
+    activations: dict[str, Ints]
     logits: Ints
-    """The last accumulators, (N, classes)."""
 
 
 def run(
@@ -31,70 +58,256 @@ def run(
     x: Ints,
     *,
     errors: Mapping[str, Ints] | None = None,
-    modulus_bits: Mapping[str, int] | None = None,
+    moduli: Mapping[str, int] | None = None,
 ) -> Trace:
-    """Run quantised images x (N, C, H, W) through the network.
+    """Run quantised images x (N, C, H, W) through the network, and keep everything.
 
     Args:
         quantised: the network.
-        x: integers in [0, 2^input_bits - 1], from `QuantisedNetwork.quantise_input`.
-        errors: by stage, integers (N, M, H', W') that are added to the linear output, where decryption errors enter.
-        modulus_bits: by stage, the k of its plaintext modulus 2^k, modulo which accumulators wrap.
+        x: integers in `input_range`, from `QuantisedNetwork.quantise_input`.
+        errors: by linear layer, integers (N, M, H', W') that are added to its output, where decryption errors enter.
+        moduli: by linear layer, the t >= 2 of its plaintext modulus, modulo which circuit inputs and logits wrap.
 
     Raises:
-        BadInput: if the images, or an error's shape, do not fit, or a name is not that of a stage.
+        BadInput: if the images, or an error's shape, do not fit; if a name is not that of a linear layer; if layers
+            that meet in an Add give different moduli.
+        OverflowError: if a sum could leave 64 bits.
     """
-    errors, modulus_bits = errors or {}, modulus_bits or {}
-    _check(quantised, x, errors, modulus_bits)
-    accumulators: dict[str, Ints] = {}
-    activations: dict[str, Ints] = {}
-    entering = x
-    for stage in quantised.stages:
-        sums = linear(stage, entering)
-        if stage.name in errors:
-            sums = sums + errors[stage.name]
-        if stage.name in modulus_bits:
-            sums = wrap(sums, modulus_bits[stage.name])
-        accumulators[stage.name] = sums
-        if stage.requantise is not None:
-            entering = activations[stage.name] = requantise(stage.requantise, sums)
-    return Trace(accumulators, activations, logits=sums.reshape(len(x), -1))
+    chunks = list(traces(quantised, x, errors=errors, moduli=moduli))
+
+    def joined(part: Callable[[Trace], dict[str, Ints]]) -> dict[str, Ints]:
+        return {name: np.concatenate([part(chunk)[name] for chunk in chunks]) for name in part(chunks[0])}
+
+    return Trace(
+        accumulators=joined(lambda chunk: chunk.accumulators),
+        circuit_inputs=joined(lambda chunk: chunk.circuit_inputs),
+        activations=joined(lambda chunk: chunk.activations),
+        logits=np.concatenate([chunk.logits for chunk in chunks]),
+    )
 
 
-def linear(stage: Stage, activations: Ints) -> Ints:
+def logits(
+    quantised: QuantisedNetwork,
+    x: Ints,
+    *,
+    errors: Mapping[str, Ints] | None = None,
+    moduli: Mapping[str, int] | None = None,
+) -> Ints:
+    """The logits (N, classes) of `run`, without keeping anything else."""
+    return np.concatenate([chunk.logits for chunk in _chunks(quantised, x, errors or {}, moduli or {}, kept=False)])
+
+
+def traces(
+    quantised: QuantisedNetwork,
+    x: Ints,
+    *,
+    errors: Mapping[str, Ints] | None = None,
+    moduli: Mapping[str, int] | None = None,
+) -> Iterator[Trace]:
+    """The traces of `run`, of some images at a time, so that memory stays bounded."""
+    return _chunks(quantised, x, errors or {}, moduli or {}, kept=True)
+
+
+def linear(layer: IntegerLinear | Stage, activations: Ints) -> Ints:
     """The accumulators (N, M, H', W') of inputs (N, C, H, W), or of any shape with as many values per image."""
-    entering = activations.reshape(len(activations), *stage.input_shape)
-    sums = convolve_exact(stage.weight, entering, stride=stage.stride, padding=stage.padding)
-    return sums + stage.bias[:, None, None]
+    entering = activations.reshape(len(activations), *layer.input_shape)
+    sums = convolve_exact(layer.weight, entering, stride=layer.stride, padding=layer.padding, groups=layer.groups)
+    return sums + layer.bias[:, None, None]
 
 
-def requantise(requantisation: Requantise, accumulators: Ints) -> Ints:
-    """floor(accumulator / 2^shift), saturated; of any shape."""
-    low, high = requantisation.range
-    # A right shift of a signed integer is the floor of the division.
-    return (accumulators >> requantisation.shift).clip(low, high)
+def requantise(rule: Requantise, values: Numbers) -> Numbers:
+    """floor(value / 2^shift of its channel), saturated; values (N, C, H, W), in their own type."""
+    shifts = rule.shifts[:, None, None]
+    if values.dtype == np.int64:
+        # A right shift of a signed integer is the floor of the division.
+        kept = values >> shifts
+    else:
+        kept = values * np.ldexp(values.dtype.type(1), -shifts)
+        np.floor(kept, out=kept)
+    return np.clip(kept, *rule.range, out=kept)
 
 
-def wrap(values: Ints, bits: int) -> Ints:
-    """The representatives modulo 2^bits in [-2^(bits-1), 2^(bits-1) - 1]."""
-    half = 1 << (bits - 1)
-    return ((values + half) & ((1 << bits) - 1)) - half
+def wrap(values: Numbers, t: int) -> Numbers:
+    """The representatives modulo t in [-t/2, t/2 - 1], or for odd t in [-(t-1)/2, (t-1)/2]."""
+    low = -(t // 2)
+    if not values.size or (low <= values.min() and values.max() < low + t):
+        return values
+    return (values.astype(np.int64) - low) % t + low
 
 
-def _check(quantised: QuantisedNetwork, x: Ints, errors: Mapping[str, Ints], modulus_bits: Mapping[str, int]) -> None:
+def _chunks(
+    quantised: QuantisedNetwork, x: Ints, errors: Mapping[str, Ints], moduli: Mapping[str, int], *, kept: bool
+) -> Iterator[Trace]:
+    _check(quantised, x, errors)
+    runner = _Runner(quantised, _moduli_of_circuit_inputs(quantised, moduli), kept=kept)
+    at_once = max(1, VALUES_AT_ONCE // values_per_image(quantised))
+    for start in range(0, max(1, len(x)), at_once):
+        part = slice(start, start + at_once)
+        yield runner.trace(x[part], {name: error[part] for name, error in errors.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Value:
+    """Integers in a type that holds them, and a magnitude that none of them passes."""
+
+    array: Numbers
+    reach: int
+
+    def as_type(self, kind: type[Any]) -> Numbers:
+        """The same integers in another type."""
+        return self.array.astype(kind, copy=False)
+
+
+class _Runner:
+    """Runs chunks of images through one network; `kept` says whether traces hold more than logits."""
+
+    def __init__(self, network: QuantisedNetwork, moduli: Mapping[str, int], *, kept: bool) -> None:
+        self._network = network
+        self._moduli = moduli
+        self._kept = kept
+        self._last_reader = {name: each.name for each in network.operations for name in sources(each)}
+        self._weights: dict[tuple[str, type], Numbers] = {}
+        self._weight_reach = {
+            layer.name: int(np.abs(layer.weight).reshape(len(layer.weight), -1).sum(axis=1).max())
+            for layer in network.linear_layers
+        }
+
+    def trace(self, x: Ints, errors: Mapping[str, Ints]) -> Trace:
+        """One chunk."""
+        trace = Trace({}, {}, {}, logits=np.empty((0, 0), np.int64))
+        values = {INPUT: _Value(x, _greatest(x))}
+        for operation in self._network.operations:
+            values[operation.name] = self._evaluate(operation, values, errors, trace)
+            for name in sources(operation):
+                if self._last_reader[name] == operation.name:
+                    values.pop(name, None)
+        opened = self._wrapped(self._network.operations[-1].name, values[self._network.operations[-1].name])
+        return replace(trace, logits=opened.as_type(np.int64).reshape(len(x), -1))
+
+    def _evaluate(
+        self, operation: Operation, values: Mapping[str, _Value], errors: Mapping[str, Ints], trace: Trace
+    ) -> _Value:
+        match operation:
+            case IntegerLinear():
+                made = self._linear(operation, values[operation.source], errors.get(operation.name))
+                self._keep(trace.accumulators, operation.name, made)
+            case IntegerSum():
+                made = _sum(operation, values)
+            case Requantisation():
+                entering = self._wrapped(operation.source, values[operation.source])
+                self._keep(trace.circuit_inputs, operation.source, entering)
+                array = requantise(operation.rule, entering.array)
+                made = _Value(array, max(map(abs, operation.rule.range)))
+                self._keep(trace.activations, operation.name, made)
+            case WindowSum():
+                made = _window_sum(operation, values[operation.source])
+            case WindowMax():
+                source = values[operation.source]
+                array = window_max(source.array, operation.kernel, operation.stride, operation.padding)
+                made = _Value(array, source.reach)
+            case View():
+                source = values[operation.source]
+                made = _Value(source.array.reshape(len(source.array), *operation.shape), source.reach)
+        return made
+
+    def _keep(self, kept: dict[str, Ints], name: str, value: _Value) -> None:
+        if self._kept:
+            kept[name] = value.as_type(np.int64)
+
+    def _linear(self, layer: IntegerLinear, entering: _Value, errors: Ints | None) -> _Value:
+        reach = self._weight_reach[layer.name] * entering.reach + _greatest(layer.bias)
+        reach += 0 if errors is None else _greatest(errors)
+        kind = _type_for(reach)
+        geometry: Geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+        sums: Numbers
+        if kind is np.int64:
+            sums = convolve_exact(layer.weight, entering.as_type(np.int64), **geometry)
+        else:
+            if (layer.name, kind) not in self._weights:
+                self._weights[layer.name, kind] = layer.weight.astype(kind)
+            sums = convolve(self._weights[layer.name, kind], entering.as_type(kind), **geometry)
+        sums += layer.bias.astype(kind)[:, None, None]
+        if errors is not None:
+            sums += errors.astype(kind)
+        return _Value(sums, reach)
+
+    def _wrapped(self, name: str, value: _Value) -> _Value:
+        if name not in self._moduli:
+            return value
+        t = self._moduli[name]
+        if value.reach + t >= 1 << 63:
+            raise OverflowError(f"sums up to {value.reach} cannot be taken modulo {t} in 64 bits")
+        return _Value(wrap(value.array, t), min(value.reach, t // 2))
+
+
+def _sum(operation: IntegerSum, values: Mapping[str, _Value]) -> _Value:
+    reach = _greatest(operation.bias)
+    reach += sum(values[name].reach << int(shifts.max()) for name, shifts in operation.terms)
+    kind = _type_for(reach)
+    total = operation.bias.astype(kind)[:, None, None]
+    for name, shifts in operation.terms:
+        term = values[name].as_type(kind)
+        total = total + (term * (1 << shifts).astype(kind)[:, None, None] if shifts.any() else term)
+    return _Value(total, reach)
+
+
+def _window_sum(operation: WindowSum, entering: _Value) -> _Value:
+    reach = entering.reach * prod(operation.kernel)
+    array = window_sum(entering.as_type(_type_for(reach)), operation.kernel, operation.stride, operation.padding)
+    return _Value(array, reach)
+
+
+def _type_for(reach: int) -> type[Any]:
+    """The fastest type in which sums that never pass `reach` are exact."""
+    if reach < 1 << 24:
+        return np.float32
+    if reach < 1 << 53:
+        return np.float64
+    if reach < 1 << 63:
+        return np.int64
+    raise OverflowError(f"sums up to {reach} do not fit 64 bits")
+
+
+def _greatest(values: Ints) -> int:
+    return int(np.abs(values).max(initial=0))
+
+
+def _check(quantised: QuantisedNetwork, x: Ints, errors: Mapping[str, Ints]) -> None:
     if x.ndim != 4 or x.shape[1:] != quantised.input_shape or x.dtype != np.int64:
         raise BadInput(
             f"network {quantised.name!r}: quantised images of shape {x.shape}, {x.dtype} given; it takes "
             f"(N, {', '.join(str(size) for size in quantised.input_shape)}), int64"
         )
-    stages = {stage.name: stage for stage in quantised.stages}
-    for name in (*errors, *modulus_bits):
-        if name not in stages:
-            raise BadInput(f"network {quantised.name!r}: no linear layer is called {name!r}; there are {list(stages)}")
+    layers = {layer.name: layer for layer in quantised.linear_layers}
+    check_layers(quantised, errors)
     for name, error in errors.items():
-        wanted = (len(x), *stages[name].output_shape)
+        wanted = (len(x), *layers[name].output_shape)
         if error.shape != wanted or error.dtype != np.int64:
             raise BadInput(f"layer {name!r}: errors of shape {error.shape}, {error.dtype}; give {wanted}, int64")
-    for name, bits in modulus_bits.items():
-        if not 1 <= bits <= 62:
-            raise BadInput(f"layer {name!r}: modulus of {bits} bits; give 1..62")
+
+
+def check_layers(quantised: QuantisedNetwork, given: Iterable[str]) -> None:
+    """Refuse names that are not those of linear layers.
+
+    Raises:
+        BadInput: naming the first, and those there are.
+    """
+    layers = [layer.name for layer in quantised.linear_layers]
+    for name in given:
+        if name not in layers:
+            raise BadInput(f"network {quantised.name!r}: no linear layer is called {name!r}; there are {layers}")
+
+
+def _moduli_of_circuit_inputs(quantised: QuantisedNetwork, moduli: Mapping[str, int]) -> dict[str, int]:
+    check_layers(quantised, moduli)
+    for name, t in moduli.items():
+        if not 2 <= t <= MOST_MODULUS:
+            raise BadInput(f"layer {name!r}: modulus {t}; give 2..2^62")
+    found: dict[str, int] = {}
+    for meeting in meetings(quantised):
+        given = {name: moduli.get(name) for name in meeting.layers}
+        if len(set(given.values())) > 1:
+            raise BadInput(f"layers {', '.join(meeting.layers)} meet in a sum: give them one modulus, not {given}")
+        if meeting.layers[0] in moduli:
+            found |= dict.fromkeys(meeting.circuit_inputs, moduli[meeting.layers[0]])
+    return found

@@ -1,55 +1,56 @@
 """Training: in float, then for any precision, so that one checkpoint can be quantised to any widths when it is loaded.
 
-Any-precision fine-tuning draws the widths of every layer anew in every step and trains through the quantiser of
-`quantisation` with a straight-through estimator ([Any-Precision DNNs] section 3, [STE]). All randomness is numpy's,
-from one seed. There is no early stopping and nothing is selected: the splits `search` and `confirm` are only measured,
-at the end.
+The float phase normalises over batches and descends with momentum along one cycle of the rate ([OneCycle]); batch norm
+is then folded. The second phase (`any_precision`) learns from the labels and from the logits of the float network
+([Distillation]). There is no early stopping and nothing is selected: the splits `search` and `confirm` are only
+measured, at the end. Every epoch draws its randomness from the seed and its own number, so that a training which was
+interrupted goes on as if it had not been.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from autoprivacy.networks.checkpoint import Accuracy, TrainedNetwork, TrainingRecord
+from autoprivacy.networks.any_precision import choose_steps, draw_widths, quantised_forward
+from autoprivacy.networks.checkpoint import TrainedNetwork, untrained
 from autoprivacy.networks.convolution import Floats, Ints
-from autoprivacy.networks.graph import INPUT, Conv2d, Flatten, Linear, Network, ReLU, parameter_shapes
-from autoprivacy.networks.quantisation import quantise, signed_range, step_exponent, uniform_widths
-from autoprivacy.networks.reference import run
+from autoprivacy.networks.graph import Network
+from autoprivacy.networks.schedules import PhaseSchedule, Schedule
+from autoprivacy.networks.torch_network import (
+    Norms,
+    Parameters,
+    apply,
+    as_parameters,
+    first_norms,
+    folded,
+    forward,
+    normalised,
+)
+from autoprivacy.networks.training_state import State, read_state, write_state
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from autoprivacy.networks.data import Split, Splits
+    from autoprivacy.networks.data import Split
 
-LEAST_TRAINED_BITS: Final = 3
-MOST_TRAINED_BITS: Final = 8
-RECORDED_BITS: Final = (8, 6, 5, 4, 3)
-"""The uniform widths whose accuracies are recorded with a checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how to train; learning rates are those of Adam at the start of a cosine."""
-
-    float_epochs: int = 60
-    any_precision_epochs: int = 500
-    batch: int = 64
-    float_rate: float = 4e-3
-    any_precision_rate: float = 1e-2
-    weight_decay: float = 0.1
-    largest_shift: int = 1
-    """Training images are moved by up to this many pixels each way."""
-    threads: int = 1
-    """Sums are split among threads, so another number rounds them otherwise and gives other weights."""
+FLOAT: Final = "float"
+ANY_PRECISION: Final = "any precision"
+_STEPS_BETWEEN_CHOICES: Final = 50
+"""Training steps after which the steps of quantisation are chosen anew."""
+_IMAGES_TO_CHOOSE_ON: Final = 256
+_WARM_UP: Final = 0.2
+"""Share of a phase in which the rate rises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step done: of which phase ("float" or "any precision"), how many of how many, and its loss."""
+    """One step done: of which phase, how many of how many in all phases, and its loss."""
 
     phase: str
     step: int
@@ -57,46 +58,265 @@ class Progress:
     loss: float
 
 
-Parameters: TypeAlias = "dict[str, Tensor]"
-Quantiser: TypeAlias = "Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]"
-"""What is done to a layer's name, weight and input before they meet."""
-_Exponents: TypeAlias = dict[tuple[str, int], int]
-"""By linear layer and width, the step exponent of what enters it."""
-
-
 def train(
     network: Network,
-    data: "Splits",
+    split: "Split",
+    schedule: Schedule,
     *,
     seed: int,
-    command: str,
-    schedule: Schedule | None = None,
+    start: TrainedNetwork | None = None,
+    state: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainedNetwork:
     """Train a network; the same seed and schedule on the same machine give the same weights.
 
     Args:
         network: the graph.
-        data: its data; only `train` is learnt from.
+        split: what is learnt from.
+        schedule: how long and how.
         seed: seeds initial weights, order, augmentation and widths.
-        command: what the user typed, for the record.
-        schedule: how long to train; by default what `digits-cnn` needs.
+        start: weights to begin with; they have no batch norm, so the float phase does without.
+        state: file that keeps what an interrupted training goes on from; the caller removes it in the end.
         progress: called after each step.
 
-    Returns:
-        The network, with the accuracies it reached on `search` and `confirm` in its training record.
+    Raises:
+        BadInput: if `state` holds another training, or is damaged.
     """
-    schedule = schedule or Schedule()
-    rng = np.random.default_rng(seed)
-    parameters = _initial(network, rng)
-    job = _Job(network, parameters, data.train, schedule, rng, progress or (lambda _: None))
+    begun = start or untrained(network, np.random.default_rng([seed, 0]))
+    job = _Job(network, split, schedule, seed, begun.hash, start is None, state, progress or (lambda _: None))
     with _torch_threads(schedule.threads):
-        _fit_float(job)
-        _fit_any_precision(job)
-    weights = {name: values.detach().numpy() for name, values in parameters.items()}
-    trained = TrainedNetwork(network, weights)
-    accuracies = measure(trained, data)
-    return TrainedNetwork(network, weights, TrainingRecord(command, seed, data.description, accuracies))
+        reached = job.read() or State(FLOAT, 0, dict(begun.weights))
+        if reached.phase == FLOAT:
+            reached = _float_phase(job, reached)
+        reached = _any_precision_phase(job, reached)
+    return TrainedNetwork(network, {name: reached.arrays[name] for name in begun.weights})
+
+
+def total_steps(schedule: Schedule, split: "Split") -> int:
+    """How many steps `train` takes."""
+    return (schedule.float_phase.epochs + schedule.any_precision.epochs) * _steps_per_epoch(schedule, split)
+
+
+def torch_version() -> str:
+    """The version that trains; another may round otherwise."""
+    import torch
+
+    return torch.__version__
+
+
+def _steps_per_epoch(schedule: Schedule, split: "Split") -> int:
+    return max(1, len(split.y) // schedule.batch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """What both phases share."""
+
+    network: Network
+    split: "Split"
+    schedule: Schedule
+    seed: int
+    start_hash: str
+    normalises: bool
+    state: Path | None
+    told: Callable[[Progress], None]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return _steps_per_epoch(self.schedule, self.split)
+
+    def identity(self, phase: str) -> tuple[object, ...]:
+        """All that a state of this phase was made from."""
+        schedule = self.schedule
+        if phase == FLOAT:
+            schedule = replace(schedule, any_precision=PhaseSchedule(0, 0.0))
+        return (self.start_hash, self.seed, schedule, len(self.split.y))
+
+    def read(self) -> State | None:
+        return None if self.state is None else read_state(self.state, self.identity)
+
+    def write(self, reached: State) -> None:
+        if self.state is not None:
+            write_state(reached, self.state, self.identity)
+
+
+class _Descent:
+    """One phase: an optimiser whose rate rises, then falls along a cosine, over all its steps."""
+
+    def __init__(self, job: _Job, phase: str, schedule: PhaseSchedule, optimiser: "torch.optim.Optimizer") -> None:
+        self._job, self._phase, self._schedule, self.optimiser = job, phase, schedule, optimiser
+        self._steps = max(1, schedule.epochs * job.steps_per_epoch)
+
+    def epoch(self, number: int, loss: "Callable[[int, np.random.Generator, Tensor, Tensor], Tensor]") -> None:
+        """One pass; `loss` gets the step's number, this epoch's generator, images and labels."""
+        import torch
+
+        job = self._job
+        phase_index, done_before = (1, 0) if self._phase == FLOAT else (2, job.schedule.float_phase.epochs)
+        rng = np.random.default_rng([job.seed, phase_index, number])
+        for index, (x, y) in enumerate(_batches(job.split, job.schedule, rng)):
+            step = number * job.steps_per_epoch + index
+            for group in self.optimiser.param_groups:
+                group["lr"] = self._schedule.rate * _one_cycle(step / self._steps)
+            self.optimiser.zero_grad()
+            images = torch.from_numpy(x).to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=job.schedule.half_precision):
+                value = loss(step, rng, images, torch.from_numpy(y))
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self.optimiser.step()
+            done = done_before * job.steps_per_epoch + step + 1
+            job.told(Progress(self._phase, done, total_steps(job.schedule, job.split), float(value.detach())))
+
+
+def _float_phase(job: _Job, reached: State) -> State:
+    import torch
+
+    parameters = as_parameters({name: reached.arrays[name] for name in _names(job.network)})
+    norms = first_norms(job.network)
+    if "norm.mean" in {key.rsplit("/", 1)[0] for key in reached.arrays}:
+        norms = _norms_of(reached)
+    learnt = [*parameters.values(), *norms.scale.values(), *norms.shift.values()]
+    optimiser = torch.optim.SGD(learnt, lr=0.0, momentum=0.9, nesterov=True, weight_decay=job.schedule.weight_decay)
+    _restore(optimiser, reached)
+    descent = _Descent(job, FLOAT, job.schedule.float_phase, optimiser)
+
+    def loss(_step: int, _rng: np.random.Generator, x: "Tensor", y: "Tensor") -> "Tensor":
+        if job.normalises:
+            logits = forward(job.network, x, lambda layer, entering: normalised(layer, entering, parameters, norms))
+        else:
+            logits = _plain(job.network, x, parameters)
+        return _cross_entropy(logits, y)
+
+    for epoch in range(reached.epochs, job.schedule.float_phase.epochs):
+        descent.epoch(epoch, loss)
+        arrays = {**_arrays(parameters), **_norm_arrays(norms), **_optimiser_arrays(optimiser)}
+        job.write(State(FLOAT, epoch + 1, arrays))
+    final = folded(job.network, parameters, norms) if job.normalises else parameters
+    # The float network stays the teacher of the next phase.
+    return State(ANY_PRECISION, 0, {**_arrays(final), **_arrays(final, "teacher/")})
+
+
+def _any_precision_phase(job: _Job, reached: State) -> State:
+    import torch
+
+    names = _names(job.network)
+    parameters = as_parameters({name: reached.arrays[name] for name in names})
+    teacher = as_parameters({name: reached.arrays[f"teacher/{name}"] for name in names})
+    optimiser = torch.optim.AdamW(parameters.values(), lr=0.0, weight_decay=job.schedule.weight_decay)
+    _restore(optimiser, reached)
+    descent = _Descent(job, ANY_PRECISION, job.schedule.any_precision, optimiser)
+    shown = torch.from_numpy(job.split.batch(np.arange(min(_IMAGES_TO_CHOOSE_ON, len(job.split.y)))))
+    steps = choose_steps(job.network, parameters, shown)
+
+    def loss(step: int, rng: np.random.Generator, x: "Tensor", y: "Tensor") -> "Tensor":
+        nonlocal steps
+        if step % _STEPS_BETWEEN_CHOICES == 0:
+            steps = choose_steps(job.network, parameters, shown)
+        logits = quantised_forward(job.network, parameters, x, draw_widths(job.network, rng), steps)
+        with torch.no_grad():
+            taught = _plain(job.network, x, teacher).float().softmax(dim=1)
+        return (_cross_entropy(logits, y) + _cross_entropy(logits, taught)) / 2
+
+    for epoch in range(reached.epochs, job.schedule.any_precision.epochs):
+        # An epoch starts with steps chosen on its first weights, so that going on equals never having stopped.
+        steps = choose_steps(job.network, parameters, shown)
+        descent.epoch(epoch, loss)
+        arrays = {**_arrays(parameters), **_arrays(teacher, "teacher/"), **_optimiser_arrays(optimiser)}
+        job.write(State(ANY_PRECISION, epoch + 1, arrays))
+    return State(ANY_PRECISION, job.schedule.any_precision.epochs, _arrays(parameters))
+
+
+def _plain(network: Network, x: "Tensor", parameters: Parameters) -> "Tensor":
+    return forward(
+        network,
+        x,
+        lambda layer, entering: apply(
+            layer, entering, parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
+        ),
+    )
+
+
+def _one_cycle(done: float) -> float:
+    """The share of the highest rate when this share of a phase is done."""
+    if done < _WARM_UP:
+        return (done + 0.01) / (_WARM_UP + 0.01)
+    return (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2
+
+
+def _batches(split: "Split", schedule: Schedule, rng: np.random.Generator) -> Iterator[tuple[Floats, Ints]]:
+    """One epoch of whole batches, every image moved at random; what is left over waits for another epoch."""
+    size = min(schedule.batch, len(split.y))
+    order = rng.permutation(len(split.y))
+    for start in range(0, len(order) - size + 1, size):
+        chosen = order[start : start + size]
+        yield _moved(split.batch(chosen), schedule, rng), split.y[chosen].astype(np.int64)
+
+
+def _moved(x: Floats, schedule: Schedule, rng: np.random.Generator) -> Floats:
+    largest = schedule.largest_shift
+    images, channels, height, width = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (largest, largest), (largest, largest)))
+    corners = rng.integers(0, 2 * largest + 1, size=(images, 2))
+    moved = np.empty((images, channels, height, width), dtype=np.float32)
+    mirrored = rng.random(images) < 0.5 if schedule.mirrored else np.zeros(images, dtype=bool)
+    for index, (top, left) in enumerate(corners):
+        cut = padded[index, :, top : top + height, left : left + width]
+        moved[index] = cut[:, :, ::-1] if mirrored[index] else cut
+    return moved
+
+
+def _names(network: Network) -> tuple[str, ...]:
+    return tuple(f"{layer.name}.{what}" for layer in network.linear_layers for what in ("weight", "bias"))
+
+
+def _arrays(tensors: Parameters, prefix: str = "") -> dict[str, Floats]:
+    return {prefix + name: values.detach().numpy().copy() for name, values in tensors.items()}
+
+
+def _norm_arrays(norms: Norms) -> dict[str, Floats]:
+    found: dict[str, Floats] = {}
+    for what in ("scale", "shift", "mean", "variance"):
+        found |= _arrays(getattr(norms, what), f"norm.{what}/")
+    return found
+
+
+def _norms_of(reached: State) -> Norms:
+    import torch
+
+    def part(what: str, *, learnt: bool) -> Parameters:
+        prefix = f"norm.{what}/"
+        return {
+            key.removeprefix(prefix): torch.from_numpy(values.copy()).requires_grad_(learnt)
+            for key, values in reached.arrays.items()
+            if key.startswith(prefix)
+        }
+
+    return Norms(
+        scale=part("scale", learnt=True),
+        shift=part("shift", learnt=True),
+        mean=part("mean", learnt=False),
+        variance=part("variance", learnt=False),
+    )
+
+
+def _optimiser_arrays(optimiser: "torch.optim.Optimizer") -> dict[str, Floats]:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"optimiser/{index}/{key}": values.detach().numpy().copy()
+        for index, parameter in enumerate(parameters)
+        for key, values in optimiser.state[parameter].items()
+        if values is not None
+    }
+
+
+def _restore(optimiser: "torch.optim.Optimizer", reached: State) -> None:
+    import torch
+
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for name, values in reached.arrays.items():
+        if name.startswith("optimiser/"):
+            _, index, key = name.split("/")
+            optimiser.state[parameters[int(index)]][key] = torch.from_numpy(values.copy())
 
 
 @contextmanager
@@ -109,178 +329,6 @@ def _torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def measure(trained: TrainedNetwork, data: "Splits") -> tuple[Accuracy, ...]:
-    """Accuracy on `search` and `confirm`, in float and in the integer reference at each of `RECORDED_BITS`."""
-    found = []
-    for bits in (None, *RECORDED_BITS):
-        for split in (data.search, data.confirm):
-            correct = split.correct(_logits(trained, data, split, bits))
-            found.append(Accuracy(split.name, bits, correct, len(split.y)))
-    return tuple(found)
-
-
-def _logits(trained: TrainedNetwork, data: "Splits", split: "Split", bits: int | None) -> Floats | Ints:
-    if bits is None:
-        return trained.run(split.x)
-    quantised = quantise(trained, uniform_widths(trained.network, bits), data.calibrate.x)
-    return run(quantised, quantised.quantise_input(split.x)).logits
-
-
-def _initial(network: Network, rng: np.random.Generator) -> Parameters:
-    import torch
-
-    parameters = {}
-    for name, shape in parameter_shapes(network).items():
-        # He initialisation: it keeps the variance through ReLUs. Biases start at zero.
-        spread = np.sqrt(2 / np.prod(shape[1:])) if name.endswith(".weight") else 0.0
-        values = (rng.standard_normal(shape) * spread).astype(np.float32)
-        parameters[name] = torch.from_numpy(values).requires_grad_()
-    return parameters
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """What both phases of training share; `parameters` are trained in place."""
-
-    network: Network
-    parameters: Parameters
-    split: "Split"
-    schedule: Schedule
-    rng: np.random.Generator
-    told: Callable[[Progress], None]
-
-    def logits(self, x: "Tensor", prepare: Quantiser) -> "Tensor":
-        return _forward(self.network, self.parameters, x, prepare)
-
-
-def _fit_float(job: _Job) -> None:
-    def loss(x: "Tensor", y: "Tensor") -> "Tensor":
-        return _cross_entropy(job.logits(x, _untouched), y)
-
-    optimiser = _Optimiser(job, "float", job.schedule.float_epochs, job.schedule.float_rate)
-    for _ in range(job.schedule.float_epochs):
-        optimiser.epoch(loss)
-
-
-def _fit_any_precision(job: _Job) -> None:
-    epochs, rate = job.schedule.any_precision_epochs, job.schedule.any_precision_rate
-    optimiser = _Optimiser(job, "any precision", epochs, rate)
-    for _ in range(epochs):
-        exponents = _activation_exponents(job)
-
-        def loss(x: "Tensor", y: "Tensor", exponents: _Exponents = exponents) -> "Tensor":
-            # The float network is trained along: the steps of activations are chosen on its values.
-            in_float = _cross_entropy(job.logits(x, _untouched), y)
-            return in_float + _cross_entropy(job.logits(x, _drawn_widths(job, exponents)), y)
-
-        optimiser.epoch(loss)
-
-
-def _drawn_widths(job: _Job, exponents: _Exponents) -> Quantiser:
-    layers = job.network.linear_layers
-    drawn = job.rng.integers(LEAST_TRAINED_BITS, MOST_TRAINED_BITS + 1, size=(len(layers), 2))
-    bits = {layer.name: (int(w), int(a)) for layer, (w, a) in zip(layers, drawn, strict=True)}
-
-    def quantiser(layer: str, weight: "Tensor", entering: "Tensor") -> "tuple[Tensor, Tensor]":
-        weight_bits, activation_bits = bits[layer]
-        low, high = signed_range(weight_bits)
-        exponent = step_exponent(weight.detach().numpy(), low, high)
-        activation = _straight_through(entering, exponents[layer, activation_bits], 0, 2**activation_bits - 1)
-        return _straight_through(weight, exponent, low, high), activation
-
-    return quantiser
-
-
-class _Optimiser:
-    """Adam with decoupled weight decay, whose rate falls along a cosine over all steps of one phase."""
-
-    def __init__(self, job: _Job, phase: str, epochs: int, rate: float) -> None:
-        import torch
-
-        self._job, self._phase, self._rate = job, phase, rate
-        self._steps = epochs * (len(job.split.y) // job.schedule.batch)
-        self._step = 0
-        self._adam = torch.optim.AdamW(job.parameters.values(), lr=rate, weight_decay=job.schedule.weight_decay)
-
-    def epoch(self, loss: "Callable[[Tensor, Tensor], Tensor]") -> None:
-        import torch
-
-        for x, y in _batches(self._job.split, self._job.schedule, self._job.rng):
-            for group in self._adam.param_groups:
-                group["lr"] = self._rate * (1 + math.cos(math.pi * self._step / self._steps)) / 2
-            self._adam.zero_grad()
-            value = loss(torch.from_numpy(x), torch.from_numpy(y))
-            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            self._adam.step()
-            self._step += 1
-            self._job.told(Progress(self._phase, self._step, self._steps, float(value.detach())))
-
-
-def _batches(split: "Split", schedule: Schedule, rng: np.random.Generator) -> Iterator[tuple[Floats, Ints]]:
-    """One epoch of whole batches, every image shifted at random; what is left over waits for another epoch."""
-    order = rng.permutation(len(split.y))
-    for start in range(0, len(order) - schedule.batch + 1, schedule.batch):
-        chosen = order[start : start + schedule.batch]
-        yield _shifted(split.x[chosen], schedule.largest_shift, rng), split.y[chosen]
-
-
-def _shifted(x: Floats, largest: int, rng: np.random.Generator) -> Floats:
-    images, _, height, width = x.shape
-    padded = np.pad(x, ((0, 0), (0, 0), (largest, largest), (largest, largest)))
-    corners = rng.integers(0, 2 * largest + 1, size=(images, 2))
-    moved = [
-        image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, corners, strict=True)
-    ]
-    return np.stack(moved)
-
-
-def _forward(network: Network, parameters: Parameters, x: "Tensor", prepare: Quantiser) -> "Tensor":
-    from torch.nn import functional
-
-    values = {INPUT: x}
-    for layer in network.layers:
-        entering = values[layer.inputs[0]]
-        match layer:
-            case Conv2d():
-                weight, entering = prepare(layer.name, parameters[f"{layer.name}.weight"], entering)
-                bias = parameters[f"{layer.name}.bias"]
-                found = functional.conv2d(entering, weight, bias, stride=layer.stride, padding=layer.padding)
-            case Linear():
-                weight, entering = prepare(layer.name, parameters[f"{layer.name}.weight"], entering)
-                found = functional.linear(entering, weight, parameters[f"{layer.name}.bias"])
-            case ReLU():
-                found = functional.relu(entering)
-            case Flatten():
-                found = entering.flatten(1)
-        values[layer.name] = found
-    return values[network.layers[-1].name]
-
-
-def _untouched(_layer: str, weight: "Tensor", entering: "Tensor") -> "tuple[Tensor, Tensor]":
-    return weight, entering
-
-
-def _straight_through(values: "Tensor", exponent: int, low: int, high: int) -> "Tensor":
-    """`quantisation.to_integers`, back at its scale; the gradient is one inside the range, zero where it saturates."""
-    import torch
-
-    step = 2.0**-exponent
-    inside = values.clamp(low * step, high * step)
-    rounded = torch.floor(values.detach() / step + 0.5).clamp(low, high) * step
-    return inside + (rounded - inside).detach()
-
-
-def _activation_exponents(job: _Job) -> _Exponents:
-    """The step exponents that `quantise` would choose on some training images, with the weights of now."""
-    weights = {name: values.detach().numpy() for name, values in job.parameters.items()}
-    outputs = TrainedNetwork(job.network, weights).outputs(job.split.x[:128])
-    return {
-        (layer.name, bits): step_exponent(outputs[layer.inputs[0]], 0, 2**bits - 1)
-        for layer in job.network.linear_layers
-        for bits in range(LEAST_TRAINED_BITS, MOST_TRAINED_BITS + 1)
-    }
 
 
 def _cross_entropy(logits: "Tensor", y: "Tensor") -> "Tensor":
