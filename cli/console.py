@@ -54,3 +54,8 @@ def printable(text: str) -> str:
 def milliseconds(seconds: float) -> str:
     """Seconds as milliseconds, three significant digits."""
     return f"{1000 * seconds:.3g} ms"
+
+
+def millions(count: int) -> str:
+    """A count in millions, three significant digits."""
+    return f"{count / 1e6:.3g}"

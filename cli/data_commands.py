@@ -35,7 +35,7 @@ def list_sets(*, json: bool) -> None:
     reports = [SetReport(DIGITS, "scikit-learn digits", networks_on(DIGITS), "built in", None)]
     for name, data_set in SETS.items():
         file = data_sources.cached(data_set)
-        state: Literal["fetched", "not fetched"] = "fetched" if file.exists() else "not fetched"
+        state: Literal["fetched", "not fetched"] = "fetched" if data_sources.is_there(file) else "not fetched"
         reports.append(SetReport(name, data_set.title, networks_on(name), state, str(file)))
     if json:
         print_json(reports)

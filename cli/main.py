@@ -26,7 +26,9 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(key_app, name="key")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-NetworkName = Annotated[str, typer.Argument(help="A network of the zoo, or a checkpoint file.")]
+NetworkName = Annotated[
+    str, typer.Argument(help="A network of the zoo, a checkpoint (.json) or an ONNX model (.onnx).")
+]
 PolicyFile = Annotated[Path, typer.Option("--policy", help="A policy file.")]
 KeyFile = Annotated[Path, typer.Option("--key-file", help="The key that both sides share (`autoprivacy key new`).")]
 ServerProfile = Annotated[str, typer.Option("--server", help="Machine profile of the server: name or folder.")]
@@ -81,12 +83,22 @@ def train(
     network: NetworkName,
     out: Annotated[Path, typer.Option(help="Checkpoint file to write (NAME.json, weights beside it).")],
     seed: Seed = 0,
+    data: Annotated[
+        Path | None, typer.Option(help="An .npz file of your own images x (N, C, H, W) and labels y (N,).")
+    ] = None,
+    float_epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data in float.")] = None,
+    any_precision_epochs: Annotated[
+        int | None, typer.Option(min=0, help="Passes over the data at widths drawn anew in every step.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Train a network of the zoo: float, then any-precision fine-tuning."""
+    """Train for any precision: a network of the zoo from scratch, one of your own from its weights.
+
+    Interrupted, it keeps what it reached beside the checkpoint, and the same command goes on from there.
+    """
     from autoprivacy.cli import networks_commands
 
-    networks_commands.train_network(network, out, seed, json=json)
+    networks_commands.train_network(network, out, seed, data, float_epochs, any_precision_epochs, json=json)
 
 
 @app.command()

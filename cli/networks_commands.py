@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoprivacy.cli.console import err, print_json, printable, progress, say, table
+from autoprivacy.cli.console import err, millions, print_json, printable, progress, say, table
 from autoprivacy.common.records import record
 from autoprivacy.networks import checkpoint, data, training, zoo
 from autoprivacy.networks.accuracy import MEASUREMENTS, measure
@@ -18,7 +18,7 @@ class NetworkSummary:
     """A line of `networks list --json`."""
 
     name: str
-    data: str
+    data: str | None
     linear_layers: int
     total: TotalCounts
     trained: bool
@@ -41,26 +41,25 @@ def list_networks(*, json: bool) -> None:
     found = []
     for name in zoo.names():
         network = zoo.architecture(name)
-        found.append(
-            NetworkSummary(name, data.set_name(name), len(network.linear_layers), total(network), zoo.is_trained(name))
-        )
+        trained = zoo.is_trained(name)
+        found.append(NetworkSummary(name, data.set_of(name), len(network.linear_layers), total(network), trained))
     if json:
         print_json(found)
         return
     rows = [
         [
             each.name,
-            each.data,
+            each.data or "",
             str(each.linear_layers),
-            f"{each.total.multiply_accumulates:,}",
-            f"{each.total.relus:,}",
-            f"{each.total.parameters:,}",
-            "trained" if each.trained else "untrained",
+            millions(each.total.multiply_accumulates),
+            millions(each.total.relus),
+            millions(each.total.parameters),
+            "trained" if each.trained else "random",
         ]
         for each in found
     ]
-    columns = ["network", "data", "linear layers", "multiply-accumulates", "ReLUs", "parameters", "weights"]
-    table("networks", columns, rows)
+    columns = ["network", "data", "linear", "MACs", "ReLUs", "weights", "which are"]
+    table("networks: linear layers; multiply-accumulates, ReLUs, weights in millions", columns, rows)
 
 
 def show_network(name: str, *, json: bool) -> None:
@@ -140,7 +139,7 @@ def _show(trained: TrainedNetwork, *, json: bool) -> None:
     ]
     sums = report.total
     rows.append(["total", "", f"{sums.parameters:,}", "", f"{sums.multiply_accumulates:,}", f"{sums.relus:,}"])
-    columns = ["layer", "kind", "weights", "output", "multiply-accumulates", "ReLUs"]
+    columns = ["layer", "kind", "weights", "output", "MACs", "ReLUs"]
     table(f"{network.name} ({report.hash[:12]}), input {'x'.join(map(str, network.input_shape))}", columns, rows)
     if report.training is None:
         say("not trained by this program: no accuracy is recorded; `autoprivacy train` fine-tunes for any precision")

@@ -6,15 +6,10 @@ and the values of the weights, not the bytes of the file, so that it names the f
 
 import hashlib
 import json
-import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +20,6 @@ from numpy.typing import NDArray
 
 from autoprivacy.common import records
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.files import read_bytes, write_atomic
 from autoprivacy.common.records import record
 from autoprivacy.networks.convolution import Floats, convolve, window_max, window_sum
 from autoprivacy.networks.graph import (
@@ -45,6 +39,7 @@ from autoprivacy.networks.graph import (
     infer_shapes,
     parameter_shapes,
 )
+from autoprivacy.networks.npz import read_npz, write_npz
 from autoprivacy.networks.schedules import Schedule
 
 SCHEMA_VERSION: Final = 2
@@ -229,13 +224,11 @@ def save(trained: TrainedNetwork, path: Path) -> None:
         BadInput: if `path` does not end in .json or cannot be written.
     """
     beside = weights_path(path)
-    packed = BytesIO()
-    np.savez(packed, allow_pickle=False, **{name: w.astype("<f4") for name, w in trained.weights.items()})
     document = Checkpoint(
         schema_version=SCHEMA_VERSION, network=trained.network, training=trained.training, hash=trained.hash
     )
     # The JSON goes last: interrupted between the two, its hash tells that they do not belong together.
-    write_atomic(beside, packed.getvalue())
+    write_npz(beside, {name: w.astype("<f4") for name, w in trained.weights.items()})
     records.save(document, path)
 
 
@@ -249,8 +242,7 @@ def load(path: Path) -> TrainedNetwork:
     with _naming(path):
         document = records.load(Checkpoint, path)
     with _naming(beside):
-        weights = _unpack(read_bytes(beside), parameter_shapes(document.network))
-        trained = TrainedNetwork(document.network, weights, document.training)
+        trained = TrainedNetwork(document.network, _read_weights(beside, document.network), document.training)
     if trained.hash != document.hash:
         raise BadInput(
             f"{path}: field 'hash' is {document.hash[:16]}..., but this graph and {beside.name} give "
@@ -282,67 +274,25 @@ def weights_path(path: Path) -> Path:
 
 def _check_weights(network: Network, weights: Mapping[str, NDArray[Any]]) -> None:
     wanted = parameter_shapes(network)
-    _check_names(wanted.keys(), weights.keys())
+    if missing := sorted(wanted.keys() - weights.keys()):
+        raise BadInput(f"weight {missing[0]!r} is missing; the graph needs it")
+    if unexpected := sorted(weights.keys() - wanted.keys()):
+        raise BadInput(f"weight {unexpected[0]!r} is unexpected; the graph has no such parameter")
     for name, shape in wanted.items():
         values = weights[name]
-        _check_shape(name, values.shape, shape)
-        if values.dtype != np.float32:
-            raise BadInput(f"weight {name!r} is of type {values.dtype}; weights are float32")
+        _check_stored(name, values.dtype, values.shape, shape)
         if not np.isfinite(values).all():
             raise BadInput(f"weight {name!r} holds values that are not finite; train again")
 
 
-def _check_names(wanted: AbstractSet[str], given: AbstractSet[str]) -> None:
-    if missing := sorted(wanted - given):
-        raise BadInput(f"weight {missing[0]!r} is missing; the graph needs it")
-    if unexpected := sorted(given - wanted):
-        raise BadInput(f"weight {unexpected[0]!r} is unexpected; the graph has no such parameter")
-
-
-def _check_shape(name: str, shape: Shape, wanted: Shape) -> None:
+def _check_stored(name: str, kind: "np.dtype[Any]", shape: Shape, wanted: Shape) -> None:
     if shape != wanted:
         raise BadInput(f"weight {name!r} has shape {shape}; the graph needs {wanted}")
+    if kind != np.float32:
+        raise BadInput(f"weight {name!r} is of type {kind}; weights are float32")
 
 
-def _unpack(packed: bytes, wanted: Mapping[str, Shape]) -> dict[str, Floats]:
-    """The arrays of an npz file; nothing is read that is larger than the graph says."""
-    try:
-        with zipfile.ZipFile(BytesIO(packed)) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            # Of two members of one name, it would be the reader's choice which one counts.
-            if len(set(names)) != len(names):
-                raise BadInput("holds two weights of one name; restore it, or train again")
-            _check_names(wanted.keys(), set(names))
-            return {name: _member(archive, name, shape) for name, shape in wanted.items()}
-    except _DAMAGE as error:
-        reason = str(error) or type(error).__name__
-        raise BadInput(f"not a whole .npz file ({reason}); restore it, or train again") from None
-
-
-_DAMAGE: Final = (
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError),
-)
-"""What the standard library raises on a zip file that was truncated or changed."""
-
-_NPY_HEADER: Final = re.compile(r"\{'descr': '<f4', 'fortran_order': False, 'shape': \(([0-9, ]+)\), \}\s*")
-"""The header that numpy writes for a float32 array in C order; its own parser evaluates more than we store."""
-
-
-def _member(archive: zipfile.ZipFile, name: str, wanted: Shape) -> Floats:
-    if archive.getinfo(f"{name}.npy").compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise BadInput(f"weight {name!r} is compressed in a way that is not supported; write it with numpy.savez")
-    with archive.open(f"{name}.npy") as member:
-        magic, length = struct.unpack("<8sH", member.read(10))
-        header = member.read(length).decode("latin-1")
-        stored = _NPY_HEADER.fullmatch(header)
-        if magic != b"\x93NUMPY\x01\x00" or stored is None:
-            raise BadInput(
-                f"weight {name!r} is not stored as little-endian float32 in C order: {header.strip()[:60]!r}"
-            )
-        _check_shape(name, tuple(int(size) for size in stored[1].split(",") if size.strip()), wanted)
-        size = prod(wanted) * 4
-        content = member.read(size + 1)
-    if len(content) != size:
-        raise BadInput(f"weight {name!r} does not hold the {size} bytes of its shape {wanted}; restore it")
-    return np.frombuffer(content, dtype="<f4").reshape(wanted).astype(np.float32)
+def _read_weights(path: Path, network: Network) -> dict[str, Floats]:
+    """The arrays that the graph needs; nothing is read that is larger than the graph says."""
+    wanted = parameter_shapes(network)
+    return read_npz(path, tuple(wanted), lambda name, kind, shape: _check_stored(name, kind, shape, wanted[name]))

@@ -83,7 +83,8 @@ def _by_products(weight: NDArray[Number], taps: NDArray[Number], groups: int, ou
     rows = weight.reshape(groups, -1, depth)
     results = out.reshape(groups, rows.shape[1], images * positions)
     # A 1x1 kernel needs no copy if the images lie channel by channel.
-    block = images if kernel_h * kernel_w == 1 else max(1, BLOCK_BYTES // (groups * depth * positions * out.itemsize))
+    at_once = images if kernel_h * kernel_w == 1 else BLOCK_BYTES // (groups * depth * positions * out.itemsize)
+    block = max(1, at_once)
     for start in range(0, images, block):
         columns = taps[start : start + block].transpose(1, 4, 5, 0, 2, 3).reshape(groups, depth, -1)
         np.matmul(rows, columns, out=results[:, :, start * positions : (start + block) * positions])
@@ -92,9 +93,9 @@ def _by_products(weight: NDArray[Number], taps: NDArray[Number], groups: int, ou
 def _by_taps(weight: NDArray[Number], taps: NDArray[Number], out: NDArray[Number]) -> None:
     """A depthwise convolution: the sum over taps of shifted products; a channel in may have several out."""
     images, channels, height, width, kernel_h, kernel_w = taps.shape
-    scales = weight.reshape(channels, -1, kernel_h, kernel_w)[:, :, :, :, None, None, None]
+    scales = weight.reshape(channels, len(weight) // channels, kernel_h, kernel_w)[:, :, :, :, None, None, None]
     entering = taps.transpose(4, 5, 1, 0, 2, 3)[:, :, :, None]
-    results = out.reshape(channels, -1, images, height, width)
+    results = out.reshape(channels, len(weight) // channels, images, height, width)
     results[...] = 0
     for i, j in product(range(kernel_h), range(kernel_w)):
         results += scales[:, :, i, j] * entering[i, j]

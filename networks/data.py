@@ -92,6 +92,11 @@ def splits(network_name: str) -> Splits:
     return _digits() if data_set == DIGITS else fetched(named(data_set))
 
 
+def set_of(network_name: str) -> str | None:
+    """The data set that goes with a network of the zoo; None for other networks."""
+    return _DATA.get(network_name)
+
+
 def networks_on(set_name: str) -> tuple[str, ...]:
     """The networks of the zoo that go with a data set."""
     return tuple(network for network, name in _DATA.items() if name == set_name)

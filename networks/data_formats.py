@@ -177,7 +177,7 @@ _NUMPY_GLOBALS: Final = {
 def _pickled_batch(content: bytes, name: str, length: int) -> tuple[Bytes, Bytes]:
     """The string of `length` bytes and the list of labels among the operands of a pickle, which is never run."""
     operands = list(islice(_operands(content, name), _MOST_OPERANDS + 1))
-    pixels = [value for _, value in operands if isinstance(value, str | bytes) and len(value) == length]
+    pixels = [value for opcode, value in operands if opcode in _STRING_OPCODES and len(value) == length]
     starts = [place for place, (_, value) in enumerate(operands) if value in ("labels", b"labels")]
     if len(pixels) != 1 or len(starts) != 1 or len(operands) > _MOST_OPERANDS:
         raise BadInput(f"{name}: not a batch of CIFAR-10's Python version; take the original file")
@@ -192,6 +192,7 @@ def _pickled_batch(content: bytes, name: str, length: int) -> tuple[Bytes, Bytes
 _MOST_OPERANDS: Final = 100_000
 """A batch has two for each of its 10,000 images, a label and a file name, and some more."""
 _LIST_OPCODES: Final = {"EMPTY_LIST", "MARK", "BININT1", "APPENDS"}
+_STRING_OPCODES: Final = {"BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"}
 _MEMO_OPCODES: Final = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 
 

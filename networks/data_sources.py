@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from autoprivacy.common.errors import BadInput
+from autoprivacy.common.files import read_bytes
 from autoprivacy.networks.data_formats import Files, Images, Layout
 from autoprivacy.networks.data_sets import DataSet, DebianPackage, Package, PublishedFile, Site
 from autoprivacy.networks.npz import read_npz, write_npz
@@ -43,6 +44,11 @@ def cached(wanted: DataSet) -> Path:
     return (Path(given) if given else user) / f"{wanted.name}.npz"
 
 
+def is_there(path: Path) -> bool:
+    """Whether something readable is at `path`; never an error, whatever the path."""
+    return os.access(path, os.R_OK)
+
+
 def load(wanted: DataSet) -> Images:
     """The set, from the cache.
 
@@ -50,7 +56,7 @@ def load(wanted: DataSet) -> Images:
         BadInput: if it is not there, or damaged.
     """
     path, again = cached(wanted), f"`autoprivacy data fetch {wanted.name}`"
-    if not path.exists():
+    if not is_there(path):
         raise BadInput(f"{wanted.title} is not on this machine; run {again} first")
     try:
         return _read(wanted, path)
@@ -179,7 +185,7 @@ def _download(address: str, file: PublishedFile, path: Path) -> None:
 
 def _read(wanted: DataSet, source: Path) -> Images:
     """The set from a folder, an archive or an npz file; the same arrays whichever it is."""
-    if not source.exists():
+    if not is_there(source):
         raise BadInput(f"{source}: no such file or folder; {wanted.title} is taken from {wanted.by_hand}")
     if source.suffix == ".npz":
         images = _from_npz(wanted, source)
@@ -187,7 +193,8 @@ def _read(wanted: DataSet, source: Path) -> Images:
         layout, files = _from_folder(wanted, source) if source.is_dir() else _from_archive(wanted, source)
         images = layout.decode(wanted.size, files)
     if (found := images.sha256()) != wanted.sha256:
-        raise BadInput(f"{source}: not {wanted.title} as published (SHA-256 {found[:12]}... of its images and labels)")
+        pinned = wanted.sha256[:12]
+        raise BadInput(f"{source}: not {wanted.title} as published (SHA-256 {found[:12]}..., not {pinned}...)")
     return images
 
 
@@ -218,14 +225,9 @@ def _incomplete(wanted: DataSet, source: Path) -> BadInput:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > LARGEST_FILE:
-        raise BadInput(f"{path}: larger than any file of a data set")
-    return content
+    if path.stat().st_size > LARGEST_FILE:
+        raise BadInput(f"{path}: larger than any file of a data set; take the original")
+    return read_bytes(path)
 
 
 def _from_archive(wanted: DataSet, path: Path) -> tuple[Layout, Files]:
@@ -250,7 +252,7 @@ def _members(archive: tarfile.TarFile, names: set[str], path: Path) -> dict[str,
     files: dict[str, bytes] = {}
     for member in archive:
         where = PurePosixPath(member.name)
-        if where.name not in names or where.parent not in places or not member.isreg():
+        if where.name not in names or where.parent not in places or not member.isreg() or member.issparse():
             continue
         if where.name in files or not 0 <= member.size <= LARGEST_FILE:
             raise BadInput(f"{path}: holds {member.name!r} twice, or with {member.size} bytes; take the original")

@@ -6,11 +6,14 @@ is rounded once. Means and sums of rounded tensors are exact, and rounded only w
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
+from math import prod
 from typing import TypeAlias, TypeVar
 
+from autoprivacy.common.errors import BadInput
 from autoprivacy.networks.graph import (
     INPUT,
     Activation,
@@ -27,7 +30,9 @@ from autoprivacy.networks.graph import (
     ReLU,
     ReLU6,
     Reshape,
+    Shape,
     View,
+    infer_shapes,
 )
 
 
@@ -219,3 +224,72 @@ def unused_name(name: str, names: set[str]) -> str:
         name += "_"
     names.add(name)
     return name
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Where the accumulators of a linear layer go: the roundings they reach through sums, means and views.
+
+    `one_step` says that all channels need the same step: as logits, or where a Reshape cuts channels anew.
+    """
+
+    roundings: tuple[Rounding, ...]
+    one_step: bool
+
+
+def flows(network: Network, nodes: Sequence[Node]) -> dict[str, Flow]:
+    """The flow of every linear layer, by its name."""
+    shapes = infer_shapes(network)
+    return {node.name: _flow(node, nodes, shapes) for node in nodes if isinstance(node, Conv2d | Linear)}
+
+
+def _flow(layer: LinearLayer, nodes: Sequence[Node], shapes: Mapping[str, Shape]) -> Flow:
+    reached = {layer.name}
+    roundings, one_step = [], False
+    for node in nodes:
+        if reached.isdisjoint(node.inputs):
+            continue
+        if isinstance(node, Rounding):
+            roundings.append(node)
+        elif isinstance(node, Add | AvgPool | Flatten | Reshape):
+            reached.add(node.name)
+            one_step |= (
+                isinstance(node, Reshape) and len(node.shape) == 3 and node.shape[0] != shapes[node.inputs[0]][0]
+            )
+    return Flow(tuple(roundings), one_step or nodes[-1].name in reached)
+
+
+def factors(nodes: Sequence[Node]) -> dict[str, Fraction]:
+    """The factor of every value.
+
+    Raises:
+        BadInput: naming an Add of values whose factors differ.
+    """
+    found = {INPUT: Fraction(1)}
+    for node in nodes:
+        entering = [found[name] for name in node.inputs]
+        if isinstance(node, Add) and len(set(entering)) > 1:
+            raise BadInput(
+                f"layer {node.name!r}: it adds means over windows of different sizes ("
+                f"{', '.join(f'{name}: 1/{1 / factor}' for name, factor in zip(node.inputs, entering, strict=True))}, "
+                "powers of two left out); only powers of two can be aligned"
+            )
+        match node:
+            case Conv2d() | Linear():
+                found[node.name] = Fraction(1)
+            case AvgPool():
+                window = prod(node.kernel)
+                found[node.name] = entering[0] / (window >> twos(window))
+            case _:
+                found[node.name] = entering[0]
+    return found
+
+
+def twos(number: int) -> int:
+    """How many times 2 divides a number."""
+    return (number & -number).bit_length() - 1
+
+
+def spatial(shape: Shape) -> tuple[int, int, int]:
+    """A shape as (C, H, W); a flat tensor is (F, 1, 1)."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)

@@ -13,9 +13,8 @@ accumulator's scale; before a circuit drops s bits, 2^(s-1) has been added, so t
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from math import prod
 from typing import Final
 
@@ -36,7 +35,6 @@ from autoprivacy.networks.graph import (
     MaxPool,
     Network,
     Reshape,
-    Shape,
     infer_shapes,
 )
 from autoprivacy.networks.integer_network import (
@@ -56,7 +54,7 @@ from autoprivacy.networks.integer_network import (
     sources,
 )
 from autoprivacy.networks.integer_weights import IntegerWeights, fitted, integer_bias, least_squares_weights
-from autoprivacy.networks.lowering import Node, Rounding, lower, unused_name
+from autoprivacy.networks.lowering import Flow, Node, Rounding, factors, flows, lower, spatial, twos, unused_name
 from autoprivacy.networks.rounding import Values, signed_range, unsigned_range
 
 LEAST_BITS: Final = 2
@@ -91,8 +89,8 @@ class Quantiser:
         self._trained = trained
         self._hash = trained.hash
         self._lowered = lower(network)
-        self._factors = _factors(self._lowered.nodes)
-        self._flows = _flows(network, self._lowered.nodes)
+        self._factors = factors(self._lowered.nodes)
+        self._flows = flows(network, self._lowered.nodes)
         self._calibration = calibrate(trained, x)
         self._floats: dict[str, Values] = {}
         self._weights: dict[tuple[str, int], IntegerWeights] = {}
@@ -145,7 +143,7 @@ class Quantiser:
         """What one unit of a tensor with this exponent stands for."""
         return float(self._factors[rounding.name]) * 2.0**-exponent
 
-    def flow(self, layer: LinearLayer) -> "_Flow":
+    def flow(self, layer: LinearLayer) -> Flow:
         """Where the layer's accumulators go."""
         return self._flows[layer.name]
 
@@ -208,7 +206,7 @@ class _Build:
         return max(self._widths[layer].activation_bits for layer in self._quantiser.readers(tensor))
 
     def _shape(self, node: Node) -> Image:
-        return _spatial(infer_shapes(self._quantiser.trained.network)[node.name])
+        return spatial(infer_shapes(self._quantiser.trained.network)[node.name])
 
     def _linear(self, layer: LinearLayer) -> _Value:
         entering, bits = self.values[layer.inputs[0]], self._widths[layer.name].weight_bits
@@ -283,76 +281,14 @@ class _Build:
         self.operations.append(WindowSum(*fields))
         window = prod(layer.kernel)
         low, high = entering.reached
-        return _Value(entering.exponents + _twos(window), shape, (low * window, high * window))
+        return _Value(entering.exponents + twos(window), shape, (low * window, high * window))
 
     def _view(self, layer: Flatten | Reshape) -> _Value:
         entering, shape = self.values[layer.inputs[0]], self._shape(layer)
         self.operations.append(View(layer.name, layer.inputs[0], shape))
         each = np.repeat(entering.exponents, prod(entering.shape[1:]))
-        # Where channels are cut anew, all have one step: see `_Flow`.
+        # Where channels are cut anew, all have one step: see `Flow`.
         return replace(entering, exponents=each.reshape(shape[0], -1)[:, 0].copy(), shape=shape)
-
-
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    """Where the accumulators of a linear layer go: the roundings they reach through sums, means and views.
-
-    `one_step` says that all channels need the same step: as logits, or where a Reshape cuts channels anew.
-    """
-
-    roundings: tuple[Rounding, ...]
-    one_step: bool
-
-
-def _flows(network: Network, nodes: Sequence[Node]) -> dict[str, _Flow]:
-    shapes = infer_shapes(network)
-    return {node.name: _flow(node, nodes, shapes) for node in nodes if isinstance(node, Conv2d | Linear)}
-
-
-def _flow(layer: LinearLayer, nodes: Sequence[Node], shapes: Mapping[str, Shape]) -> _Flow:
-    reached = {layer.name}
-    roundings, one_step = [], False
-    for node in nodes:
-        if reached.isdisjoint(node.inputs):
-            continue
-        if isinstance(node, Rounding):
-            roundings.append(node)
-        elif isinstance(node, Add | AvgPool | Flatten | Reshape):
-            reached.add(node.name)
-            entering, leaving = _spatial(shapes[node.inputs[0]]), shapes[node.name]
-            one_step |= isinstance(node, Reshape) and len(leaving) == 3 and leaving[0] != entering[0]
-    return _Flow(tuple(roundings), one_step or nodes[-1].name in reached)
-
-
-def _factors(nodes: Sequence[Node]) -> dict[str, Fraction]:
-    """The factor of every value.
-
-    Raises:
-        BadInput: naming an Add of values whose factors differ.
-    """
-    factors = {INPUT: Fraction(1)}
-    for node in nodes:
-        entering = [factors[name] for name in node.inputs]
-        if isinstance(node, Add) and len(set(entering)) > 1:
-            raise BadInput(
-                f"layer {node.name!r}: it adds means over windows of different sizes ("
-                f"{', '.join(f'{name}: 1/{1 / factor}' for name, factor in zip(node.inputs, entering, strict=True))}, "
-                "powers of two left out); only powers of two can be aligned"
-            )
-        match node:
-            case Conv2d() | Linear():
-                factors[node.name] = Fraction(1)
-            case AvgPool():
-                window = prod(node.kernel)
-                factors[node.name] = entering[0] / (window >> _twos(window))
-            case _:
-                factors[node.name] = entering[0]
-    return factors
-
-
-def _twos(number: int) -> int:
-    """How many times 2 divides a number."""
-    return (number & -number).bit_length() - 1
 
 
 def _with_rounding_constants(operations: Sequence[Operation]) -> tuple[Operation, ...]:
@@ -380,10 +316,6 @@ def _with_rounding_constants(operations: Sequence[Operation]) -> tuple[Operation
         else operation
         for operation in found
     )
-
-
-def _spatial(shape: Shape) -> Image:
-    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
 def _check_widths(network: Network, widths: Widths) -> None:

@@ -139,7 +139,7 @@ def _chunks(
     quantised: QuantisedNetwork, x: Ints, errors: Mapping[str, Ints], moduli: Mapping[str, int], *, kept: bool
 ) -> Iterator[Trace]:
     _check(quantised, x, errors)
-    runner = _Runner(quantised, _moduli_of_circuit_inputs(quantised, moduli), kept=kept)
+    runner = _Runner(quantised, moduli_of_circuit_inputs(quantised, moduli), kept=kept)
     at_once = max(1, VALUES_AT_ONCE // values_per_image(quantised))
     for start in range(0, max(1, len(x)), at_once):
         part = slice(start, start + at_once)
@@ -181,8 +181,9 @@ class _Runner:
             for name in sources(operation):
                 if self._last_reader[name] == operation.name:
                     values.pop(name, None)
-        opened = self._wrapped(self._network.operations[-1].name, values[self._network.operations[-1].name])
-        return replace(trace, logits=opened.as_type(np.int64).reshape(len(x), -1))
+        last = self._network.operations[-1].name
+        opened = self._wrapped(last, values[last]).as_type(np.int64)
+        return replace(trace, logits=opened.reshape(len(x), prod(opened.shape[1:])))
 
     def _evaluate(
         self, operation: Operation, values: Mapping[str, _Value], errors: Mapping[str, Ints], trace: Trace
@@ -279,27 +280,27 @@ def _check(quantised: QuantisedNetwork, x: Ints, errors: Mapping[str, Ints]) -> 
             f"(N, {', '.join(str(size) for size in quantised.input_shape)}), int64"
         )
     layers = {layer.name: layer for layer in quantised.linear_layers}
-    check_layers(quantised, errors)
+    _check_layers(quantised, errors)
     for name, error in errors.items():
         wanted = (len(x), *layers[name].output_shape)
         if error.shape != wanted or error.dtype != np.int64:
             raise BadInput(f"layer {name!r}: errors of shape {error.shape}, {error.dtype}; give {wanted}, int64")
 
 
-def check_layers(quantised: QuantisedNetwork, given: Iterable[str]) -> None:
-    """Refuse names that are not those of linear layers.
-
-    Raises:
-        BadInput: naming the first, and those there are.
-    """
+def _check_layers(quantised: QuantisedNetwork, given: Iterable[str]) -> None:
     layers = [layer.name for layer in quantised.linear_layers]
     for name in given:
         if name not in layers:
             raise BadInput(f"network {quantised.name!r}: no linear layer is called {name!r}; there are {layers}")
 
 
-def _moduli_of_circuit_inputs(quantised: QuantisedNetwork, moduli: Mapping[str, int]) -> dict[str, int]:
-    check_layers(quantised, moduli)
+def moduli_of_circuit_inputs(quantised: QuantisedNetwork, moduli: Mapping[str, int]) -> dict[str, int]:
+    """The modulus of every circuit input (and of the logits) whose linear layers are given one.
+
+    Raises:
+        BadInput: if a name is not that of a linear layer, a modulus is out of range, or layers that meet differ.
+    """
+    _check_layers(quantised, moduli)
     for name, t in moduli.items():
         if not 2 <= t <= MOST_MODULUS:
             raise BadInput(f"layer {name!r}: modulus {t}; give 2..2^62")

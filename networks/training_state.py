@@ -12,9 +12,10 @@ from typing import Final, Literal
 import numpy as np
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.files import read_bytes, write_atomic
+from autoprivacy.common.files import read_bytes
 from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.networks.convolution import Floats
+from autoprivacy.networks.npz import write_npz
 
 Identity = Callable[[str], tuple[object, ...]]
 """What a state of that phase was made from: seed, schedule, first weights, data."""
@@ -46,9 +47,7 @@ def write_state(state: State, path: Path, identity: Identity) -> None:
         BadInput: if the file cannot be written.
     """
     meta = to_json(_Meta(1, state.phase, state.epochs, _fingerprint(identity(state.phase))), indent=None)
-    packed = BytesIO()
-    np.savez(packed, allow_pickle=False, **state.arrays, **{_META: np.frombuffer(meta.encode(), dtype=np.uint8)})
-    write_atomic(path, packed.getvalue())
+    write_npz(path, {**state.arrays, _META: np.frombuffer(meta.encode(), dtype=np.uint8)})
 
 
 def read_state(path: Path, identity: Identity) -> State | None:

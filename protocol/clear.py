@@ -5,46 +5,65 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.packing import IntArray
 
 
-def negacyclic_product(a: IntArray, b: IntArray) -> IntArray:
-    """Product of two integer polynomials (n,) modulo X^n + 1, exact while it fits 64 bits.
+def negacyclic_product(a: IntArray, b: IntArray, t: int) -> IntArray:
+    """Product of two integer polynomials (n,) modulo X^n + 1 and t, in [0, t).
 
-    >>> negacyclic_product(np.array([0, 1]), np.array([0, 3]))
-    array([-3,  0])
+    >>> negacyclic_product(np.array([0, 1]), np.array([0, 3]), 16)
+    array([13,  0])
     """
     n = len(a)
-    full = np.convolve(a, b)
-    full[: n - 1] -= full[n:]
-    return full[:n]
+    taps = int(np.count_nonzero(b))
+    wide = _word_or_object(a, b, taps, t)
+    # The shorter operand makes the convolution short: weights fill few coefficients.
+    full = np.convolve(a.astype(wide), np.trim_zeros(b, "b").astype(wide)) if taps else np.zeros(n, wide)
+    low, high = full[:n], full[n:]
+    low[: len(high)] -= high
+    return (low % t).astype(np.int64)
+
+
+def slot_product(a: IntArray, b: IntArray, t: int) -> IntArray:
+    """Products of slots modulo t, in [0, t)."""
+    wide = _word_or_object(a, b, 1, t)
+    return (a.astype(wide) * b.astype(wide) % t).astype(np.int64)
+
+
+def _word_or_object(a: IntArray, b: IntArray, terms: int, t: int) -> type:
+    """A number type in which sums of so many products are exact modulo t."""
+    bound = int(np.abs(a).max()) * int(np.abs(b).max()) * terms
+    # 64-bit words wrap, which a power of two does not notice.
+    return np.int64 if bound < 1 << 63 or t & (t - 1) == 0 else object
 
 
 class ClearHe:
-    """Both parties at once; a ciphertext is its plaintext. Masks come from `rng`, for tests that repeat."""
+    """Both parties at once; a ciphertext is its n values modulo t. Masks come from `rng`, for tests that repeat."""
 
-    def __init__(self, n: int, t: int, rng: np.random.Generator) -> None:
+    def __init__(self, n: int, t: int, rng: np.random.Generator, packing: Packing = "coefficients") -> None:
         self.operations: Counter[str] = Counter()
         self._n = n
         self._t = t
         self._rng = rng
+        self._product = slot_product if packing == "slots" else negacyclic_product
 
-    def encrypt(self, coefficients: IntArray) -> IntArray:
-        """The coefficients modulo t."""
+    def encrypt(self, values: IntArray) -> IntArray:
+        """The values modulo t."""
         self.operations["encrypt"] += 1
-        return coefficients % self._t
+        return values % self._t
 
     def decrypt(self, response: IntArray, positions: IntArray) -> IntArray:
         """The values at `positions`."""
         self.operations["decrypt"] += 1
         return response[positions]
 
-    def encode_weights(self, coefficients: IntArray) -> IntArray | None:
-        """The coefficients, or None where all are zero."""
-        if not coefficients.any():
+    def encode_weights(self, values: IntArray) -> IntArray | None:
+        """The values, or None where all are zero."""
+        if not values.any():
             return None
         self.operations["encode"] += 1
-        return coefficients
+        return values
 
     def receive(self, request: IntArray, share: IntArray | None) -> IntArray:
         """The sum of both shares modulo t."""
@@ -52,23 +71,37 @@ class ClearHe:
         return request if share is None else (request + share) % self._t
 
     def to_ntt(self, ciphertext: IntArray) -> IntArray:
-        """The same polynomial."""
+        """The same values."""
         self.operations["to_ntt"] += 1
         return ciphertext
 
     def weighted_sum(self, ciphertexts: Sequence[IntArray], weights: Sequence[IntArray | None]) -> IntArray | None:
-        """Sum of negacyclic products modulo t; None where there are none."""
-        products = [
-            negacyclic_product(polynomial, weight)
-            for polynomial, weight in zip(ciphertexts, weights, strict=True)
-            if weight is not None
-        ]
-        self.operations["multiply_accumulate"] += len(products)
-        return sum((product % self._t for product in products), np.zeros(self._n, np.int64)) if products else None
+        """Sum of products modulo t; None where there are none."""
+        total = None
+        for ciphertext, weight in zip(ciphertexts, weights, strict=True):
+            if weight is None:
+                continue
+            self.operations["multiply_accumulate"] += 1
+            product = self._product(ciphertext, weight, self._t)
+            total = product if total is None else (total + product) % self._t
+        return total
 
-    def from_ntt(self, total: IntArray) -> IntArray:
-        """The same polynomial."""
+    def from_ntt(self, ciphertext: IntArray) -> IntArray:
+        """The same values."""
         self.operations["from_ntt"] += 1
+        return ciphertext
+
+    def rotate(self, ciphertext: IntArray, steps: int) -> IntArray:
+        """Both rows of n/2 values rotated left."""
+        self.operations["rotate"] += 1
+        return np.roll(ciphertext.reshape(2, -1), -steps, axis=1).ravel()
+
+    def add(self, ciphertexts: Sequence[IntArray]) -> IntArray:
+        """The sum modulo t."""
+        self.operations["add"] += len(ciphertexts) - 1
+        total = ciphertexts[0]
+        for ciphertext in ciphertexts[1:]:
+            total = (total + ciphertext) % self._t
         return total
 
     def respond(self, total: IntArray | None, positions: IntArray) -> tuple[IntArray, IntArray]:

@@ -11,23 +11,28 @@ Operations work on whole sums, so that a faster kernel can take an interpreter's
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
 from autoprivacy.protocol.packing import CoefficientLayout, IntArray
 
+Packing = Literal["coefficients", "slots"]
 W = TypeVar("W")  # what travels
 C = TypeVar("C")  # a ciphertext at the server
 P = TypeVar("P")  # encoded weights
 
 
 class ClientHe(Protocol[W]):
-    """What the client does; `operations` counts by name."""
+    """What the client does; `operations` counts by name.
+
+    `values` are always the n values of one plaintext in the interpreter's packing: coefficients, or slots in SEAL's
+    order, which is two rows of n/2.
+    """
 
     operations: Counter[str]
 
-    def encrypt(self, coefficients: IntArray) -> W:
+    def encrypt(self, values: IntArray) -> W:
         """A ciphertext, as sent, of n integers modulo t."""
         ...
 
@@ -37,11 +42,11 @@ class ClientHe(Protocol[W]):
 
 
 class ServerHe(Protocol[W, C, P]):
-    """What the server does; `operations` counts by name."""
+    """What the server does; `operations` counts by name. Products multiply polynomials, or slots with slots."""
 
     operations: Counter[str]
 
-    def encode_weights(self, coefficients: IntArray) -> P | None:
+    def encode_weights(self, values: IntArray) -> P | None:
         """A multiplier of n signed integers, or None where all are zero."""
         ...
 
@@ -54,15 +59,27 @@ class ServerHe(Protocol[W, C, P]):
         ...
 
     def weighted_sum(self, ciphertexts: Sequence[C], weights: Sequence[P | None]) -> C | None:
-        """Sum of products, in NTT form; None where every weight is missing."""
+        """Sum of products of ciphertexts in NTT form, in NTT form; None where every weight is missing."""
         ...
 
-    def from_ntt(self, total: C) -> C:
-        """A sum in coefficient form."""
+    def from_ntt(self, ciphertext: C) -> C:
+        """The ciphertext in coefficient form."""
+        ...
+
+    def rotate(self, ciphertext: C, steps: int) -> C:
+        """Both rows of slots rotated left by 0 < steps < n/2, in coefficient form: slot i takes what i + steps held."""
+        ...
+
+    def add(self, ciphertexts: Sequence[C]) -> C:
+        """The sum of at least one ciphertext, all in one form; counts its additions."""
         ...
 
     def respond(self, total: C | None, positions: IntArray) -> tuple[W, IntArray]:
-        """Rerandomise and mask `total`: what is sent for `positions`, and the server's share of it in [0, t)."""
+        """Rerandomise and mask `total` (coefficient form; None is zero): what is sent, and the server's share in [0, t).
+
+        `positions` are the values that the client may learn. Of coefficients only those are sent; of slots, all n
+        coefficients of the masked polynomial.
+        """
         ...
 
 

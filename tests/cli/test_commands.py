@@ -23,7 +23,7 @@ from tests import synthetic
 Run = Callable[..., tuple[int, str, str]]
 
 COMMANDS = (
-    *("networks list", "networks show", "train", "profile", "profiles list", "profiles show", "fit", "predict"),
+    *("networks list", "networks show", "data list", "data fetch", "train", "profile", "profiles list", "profiles show", "fit", "predict"),
     *("search", "policy show", "key new", "serve", "infer", "confirm", "tune"),
 )
 

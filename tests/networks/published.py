@@ -62,10 +62,7 @@ def _batches(images: Images) -> list[tuple[str, Bytes, Bytes]]:
 
 
 def binary_files(images: Images) -> dict[str, bytes]:
-    return {
-        f"{name}.bin": b"".join(bytes([label]) + image.tobytes() for image, label in zip(x, y, strict=True))
-        for name, x, y in _batches(images)
-    }
+    return {f"{name}.bin": np.column_stack([y, x.reshape(len(x), -1)]).tobytes() for name, x, y in _batches(images)}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -86,7 +83,7 @@ def png_files(images: Images) -> dict[str, bytes]:
 def python_batch(x: Bytes, y: Bytes) -> bytes:
     """The pickle that Python 2 wrote of a batch, opcode by opcode; a list is appended to in several runs."""
     labels = b"".join(b"(" + b"".join(b"K" + bytes([label]) for label in run) + b"e" for run in (y[:3], y[3:]))
-    names = b"".join(b"U\x05%d.png" % number for number in range(len(y)))
+    names = b"".join(b"U\x08%04d.png" % number for number in range(len(y)))
     return (
         b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15training batch 1 of 5q\x03U\x06labelsq\x04]q\x05" + labels + b"U\x04"
         b"dataq\x06cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\x09(K\x01M"
