@@ -21,8 +21,8 @@ from autoprivacy.networks.quantisation import (
     uniform_widths,
 )
 from autoprivacy.protocol.he_set import ntt_prime
-from autoprivacy.protocol.packing import default_tile
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance, linear_shape
+from autoprivacy.protocol.tiles import default_tile
 
 HE_CHOICES: Final = ((1024, 26), (2048, 53))
 """Ring degree and modulus bits, the largest that [HES24] allows for each."""

@@ -125,8 +125,7 @@ def convolve_exact(weight: Ints, x: Ints, *, stride: Pair, padding: Padding, gro
     """
     geometry: Geometry = {"stride": stride, "padding": padding, "groups": groups}
     largest_weight, largest_x = int(np.abs(weight).max(initial=0)), int(np.abs(x).max(initial=0))
-    per_channel = np.abs(weight).reshape(len(weight), -1).sum(axis=1)
-    largest = int(per_channel.max(initial=0)) * largest_x
+    largest = weight_reach(weight) * largest_x
     if largest < 1 << 24:
         return convolve(weight.astype(np.float32), x.astype(np.float32), **geometry).astype(np.int64)
     if largest < 1 << 53:
@@ -140,6 +139,14 @@ def convolve_exact(weight: Ints, x: Ints, *, stride: Pair, padding: Padding, gro
     kept = largest_x.bit_length() // 2
     high, low = _split(x, kept)
     return (convolve_exact(weight, high, **geometry) << kept) + convolve_exact(weight, low, **geometry)
+
+
+def weight_reach(weight: Ints) -> int:
+    """The greatest sum of magnitudes of an output channel: times the greatest input, no sum passes it."""
+    magnitudes = np.abs(weight).reshape(len(weight), -1)
+    if int(magnitudes.max(initial=0)) * magnitudes.shape[1] >= 1 << 63:
+        magnitudes = magnitudes.astype(object)
+    return int(magnitudes.sum(axis=1).max(initial=0))
 
 
 def _split(values: Ints, kept: int) -> tuple[Ints, Ints]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.networks.convolution import Ints
+from autoprivacy.networks.convolution import Ints, weight_reach
 from autoprivacy.networks.rounding import Values, signed_range, step_exponents, to_integers
 
 
@@ -33,7 +33,7 @@ def least_squares_weights(weight: Values, bits: int, *, one_step: bool) -> Integ
     exponents[empty] = exponents[~empty].max() if not empty.all() else 0
     exponents = np.broadcast_to(exponents, (len(weight),))
     integers = _rounded(weight, exponents, bits)
-    return IntegerWeights(integers, exponents, int(np.abs(integers).reshape(len(weight), -1).sum(axis=1).max()))
+    return IntegerWeights(integers, exponents, weight_reach(integers))
 
 
 def fitted(weight: Values, chosen: IntegerWeights, bits: int, held: Values, input_reach: float) -> IntegerWeights:

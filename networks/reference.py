@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.networks.convolution import Geometry, Ints, convolve, convolve_exact, window_max, window_sum
+from autoprivacy.networks.convolution import (
+    Geometry,
+    Ints,
+    convolve,
+    convolve_exact,
+    weight_reach,
+    window_max,
+    window_sum,
+)
 from autoprivacy.networks.graph import INPUT
 from autoprivacy.networks.integer_network import (
     IntegerLinear,
@@ -167,10 +175,7 @@ class _Runner:
         self._kept = kept
         self._last_reader = {name: each.name for each in network.operations for name in sources(each)}
         self._weights: dict[tuple[str, type], Numbers] = {}
-        self._weight_reach = {
-            layer.name: int(np.abs(layer.weight).reshape(len(layer.weight), -1).sum(axis=1).max())
-            for layer in network.linear_layers
-        }
+        self._weight_reach = {layer.name: weight_reach(layer.weight) for layer in network.linear_layers}
 
     def trace(self, x: Ints, errors: Mapping[str, Ints]) -> Trace:
         """One chunk."""

@@ -237,7 +237,7 @@ def load_with_notes(name_or_path: str | Path) -> Loaded:
     if path.suffix == ".json":
         return Loaded(checkpoint.load(path))
     if path.suffix == ".onnx":
-        from autoprivacy.networks import onnx_import
+        from autoprivacy.networks.importing import onnx_import
 
         imported = onnx_import.load(path)
         return Loaded(imported.trained, imported.notes)

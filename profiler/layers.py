@@ -26,11 +26,11 @@ from autoprivacy.networks.quantisation import (
 )
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.he_set import ntt_prime
-from autoprivacy.protocol.packing import default_tile
 from autoprivacy.protocol.plan import plan
 from autoprivacy.protocol.policy import Agreement, LayerPolicy, Policy, Provenance, agree, linear_shape
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Client, Inference, Revealed, Server
+from autoprivacy.protocol.tiles import default_tile
 from autoprivacy.protocol.transport import load_key, new_key
 
 NETWORKS: Final = 8

@@ -15,9 +15,10 @@ from autoprivacy.profiler.harness import Workload
 from autoprivacy.profiler.loopback import connected_sender
 from autoprivacy.protocol import garbling, nonlinear_layer
 from autoprivacy.protocol.circuits import relu_requantise
-from autoprivacy.protocol.he_set import HeSet, ntt_prime
+from autoprivacy.protocol.he_set import HeSet, he_set_for
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
-from autoprivacy.protocol.seal_he import ClientKeys, SealClient, SealServer
+from autoprivacy.protocol.seal_he import SealClient, SealServer
+from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.transport import HEADER_BYTES
 
 HE_GRID = ((1024, 26), (2048, 26), (2048, 53), (4096, 26), (4096, 53))
@@ -39,7 +40,7 @@ def workloads() -> list[Workload]:
 def he_workloads() -> Iterator[Workload]:
     """HE operations on the grid, as in `linear_layer.ClientHe` and `ServerHe`."""
     for n, q_bits in HE_GRID:
-        he_set = HeSet(n=n, q=ntt_prime(n, q_bits), t=1 << 16)
+        he_set = he_set_for(n, (q_bits,), 1 << 16)
         make = partial(Workload, n=n, q_bits=q_bits, values=0)
         yield make("encrypt", items=0, prepare=partial(_encrypt, he_set))
         yield make("receive", items=0, prepare=partial(_receive, he_set, with_share=False))
@@ -80,7 +81,7 @@ def loopback_workloads() -> Iterator[Workload]:
 
 def _parties(he_set: HeSet) -> tuple[SealClient, SealServer]:
     keys = ClientKeys.generate(he_set)
-    return SealClient(he_set, keys), SealServer(he_set, keys.public_message(he_set))
+    return SealClient(he_set, keys), SealServer(he_set, ServerKeys(he_set, keys.public_message()))
 
 
 def _polynomial(he_set: HeSet) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoprivacy.protocol.linear_layer import Packing
-from autoprivacy.protocol.packing import IntArray
+from autoprivacy.protocol.linear_shape import IntArray
 
 
 def negacyclic_product(a: IntArray, b: IntArray, t: int) -> IntArray:
@@ -95,6 +95,11 @@ class ClearHe:
         """Both rows of n/2 values rotated left."""
         self.operations["rotate"] += 1
         return np.roll(ciphertext.reshape(2, -1), -steps, axis=1).ravel()
+
+    def swap_rows(self, ciphertext: IntArray) -> IntArray:
+        """Both rows of n/2 values exchanged."""
+        self.operations["swap_rows"] += 1
+        return np.roll(ciphertext, self._n // 2)
 
     def add(self, ciphertexts: Sequence[IntArray]) -> IntArray:
         """The sum modulo t."""

@@ -6,7 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from autoprivacy.protocol.packing import IntArray
+from autoprivacy.protocol.he_set import HeSet
+from autoprivacy.protocol.linear_layer import Packing
+from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.wire import WHOLE_LIMB, Response, ciphertext_bytes, response_bytes
 
 
 class CountingHe:
@@ -15,17 +18,18 @@ class CountingHe:
     `bytes_up` and `bytes_down` add up what would be sent.
     """
 
-    def __init__(self, n: int, q_bits: int) -> None:
+    def __init__(self, he_set: HeSet, packing: Packing = "coefficients", response: Response = WHOLE_LIMB) -> None:
         self.operations: Counter[str] = Counter()
         self.bytes_up = 0
         self.bytes_down = 0
-        self._n = n
-        self._q_bits = q_bits
+        self._set = he_set
+        self._packing = packing
+        self._response = response
 
-    def encrypt(self, coefficients: IntArray) -> Literal[True]:  # noqa: ARG002 - counting looks at no value
+    def encrypt(self, values: IntArray) -> Literal[True]:  # noqa: ARG002 - counting looks at no value
         """Count one encryption."""
         self.operations["encrypt"] += 1
-        self.bytes_up += request_bytes(self._n, self._q_bits)
+        self.bytes_up += ciphertext_bytes(self._set.n, self._set.limbs)
         return True
 
     def decrypt(self, response: Literal[True], positions: IntArray) -> IntArray:  # noqa: ARG002 - as above
@@ -33,9 +37,9 @@ class CountingHe:
         self.operations["decrypt"] += 1
         return np.zeros(len(positions), np.int64)
 
-    def encode_weights(self, coefficients: IntArray) -> Literal[True] | None:
-        """Count one encoding, unless the tile is all zeros."""
-        if not coefficients.any():
+    def encode_weights(self, values: IntArray) -> Literal[True] | None:
+        """Count one encoding, unless all are zero."""
+        if not values.any():
             return None
         self.operations["encode"] += 1
         return True
@@ -58,23 +62,29 @@ class CountingHe:
         self.operations["multiply_accumulate"] += products
         return True if products else None
 
-    def from_ntt(self, total: Literal[True]) -> Literal[True]:
+    def from_ntt(self, ciphertext: Literal[True]) -> Literal[True]:
         """Count one transform."""
         self.operations["from_ntt"] += 1
-        return total
+        return ciphertext
+
+    def rotate(self, ciphertext: Literal[True], steps: int) -> Literal[True]:  # noqa: ARG002 - as above
+        """Count one rotation."""
+        self.operations["rotate"] += 1
+        return ciphertext
+
+    def swap_rows(self, ciphertext: Literal[True]) -> Literal[True]:
+        """Count one exchange of rows."""
+        self.operations["swap_rows"] += 1
+        return ciphertext
+
+    def add(self, ciphertexts: Sequence[Literal[True]]) -> Literal[True]:
+        """Count the additions of a sum."""
+        self.operations["add"] += len(ciphertexts) - 1
+        return True
 
     def respond(self, total: Literal[True] | None, positions: IntArray) -> tuple[Literal[True], IntArray]:  # noqa: ARG002 - as above
         """Count one response."""
         self.operations["respond"] += 1
-        self.bytes_down += response_bytes(self._n, self._q_bits, len(positions))
+        sent = self._set.n if self._packing == "slots" else len(positions)
+        self.bytes_down += response_bytes(self._set.n, self._set.limbs, sent, self._response)
         return True, np.zeros(len(positions), np.int64)
-
-
-def request_bytes(n: int, q_bits: int) -> int:
-    """Bytes of a ciphertext on its way up: both polynomials."""
-    return -(-2 * n * q_bits // 8)
-
-
-def response_bytes(n: int, q_bits: int, sent: int) -> int:
-    """Bytes of a response: `sent` coefficients of c0 and all n of c1."""
-    return -(-(sent + n) * q_bits // 8)

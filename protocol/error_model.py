@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from autoprivacy.networks.quantisation import QuantisedNetwork
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.packing import CoefficientLayout, IntArray
+from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.packing import CoefficientLayout
 from autoprivacy.protocol.policy import Agreement
 
 FRESH_VARIANCE: Final = 21 / 2
@@ -52,14 +53,11 @@ class DecryptionError:
 
 
 def decryption_error(he_set: HeSet, layout: CoefficientLayout, weight: IntArray) -> DecryptionError:
-    """The error of a layer with integer weights (M, C, k, k) under `he_set` and the tile of `layout`.
+    """The error of a layer with integer weights (M, C / groups, kh, kw) under `he_set` and the tile of `layout`.
 
     Output channels that share a product share its whole noise: the norm is that of the packed polynomial.
     """
-    norm = (weight.astype(np.float64) ** 2).sum(axis=(1, 2, 3))
-    together = layout.tile.out_channels
-    packed = np.add.reduceat(norm, np.arange(0, len(norm), together))
-    norm = np.repeat(packed, together)[: len(norm)]
+    norm = (layout.row_weights(weight).astype(np.float64) ** 2).sum(axis=1)[layout.row_of_channel]
     variance = norm * (FRESH_VARIANCE + 2 / 12) + FRESH_VARIANCE * (1 + 4 * he_set.n / 3) + 1 / 12
     return DecryptionError(np.sqrt(variance) * (he_set.t / he_set.q))
 

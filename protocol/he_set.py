@@ -71,7 +71,7 @@ def ntt_primes(n: int, bits: int, count: int, *, avoid: int = 0) -> tuple[int, .
     Without `avoid` they are what SEAL's `CoeffModulus.Create` takes.
 
     >>> ntt_primes(1024, 26, 2)
-    (67104769, 67094529)
+    (67104769, 67090433)
 
     Raises:
         InvalidPolicy: if there are not so many.

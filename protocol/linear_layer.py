@@ -15,7 +15,8 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
-from autoprivacy.protocol.packing import CoefficientLayout, IntArray
+from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.packing import CoefficientLayout
 
 Packing = Literal["coefficients", "slots"]
 W = TypeVar("W")  # what travels
@@ -70,12 +71,16 @@ class ServerHe(Protocol[W, C, P]):
         """Both rows of slots rotated left by 0 < steps < n/2, in coefficient form: slot i takes what i + steps held."""
         ...
 
+    def swap_rows(self, ciphertext: C) -> C:
+        """Both rows of slots exchanged, in coefficient form."""
+        ...
+
     def add(self, ciphertexts: Sequence[C]) -> C:
         """The sum of at least one ciphertext, all in one form; counts its additions."""
         ...
 
     def respond(self, total: C | None, positions: IntArray) -> tuple[W, IntArray]:
-        """Rerandomise and mask `total` (coefficient form; None is zero): what is sent, and the server's share in [0, t).
+        """Rerandomise and mask `total` (coefficient form; None is zero): what is sent, and the share kept, in [0, t).
 
         `positions` are the values that the client may learn. Of coefficients only those are sent; of slots, all n
         coefficients of the masked polynomial.
@@ -84,13 +89,13 @@ class ServerHe(Protocol[W, C, P]):
 
 
 def encode_layer(he: ServerHe[W, C, P], layout: CoefficientLayout, weight: IntArray) -> list[list[P | None]]:
-    """Encode a weight tensor (M, C, k, k) once for all inferences: [out_groups][in_groups]."""
-    return [[he.encode_weights(tile) for tile in row] for row in layout.encode_weights(weight)]
+    """Encode a weight tensor (M, C / groups, kh, kw) once for all inferences: [rows][in_parts]."""
+    return [[he.encode_weights(polynomial) for polynomial in row] for row in layout.encode_weights(weight)]
 
 
 def request(he: ClientHe[W], layout: CoefficientLayout, share: IntArray) -> list[W]:
-    """The client's message: its share (C, H, W) of the input, encrypted; window-major."""
-    return [he.encrypt(tile) for window in layout.encode_input(share) for tile in window]
+    """The client's message: its share (C, H, W) of the input, encrypted."""
+    return [he.encrypt(polynomial) for polynomial in layout.encode_input(share)]
 
 
 def answer(
@@ -104,18 +109,14 @@ def answer(
 
     `share` is the server's share (C, H, W) of the input, or None where the input is the client's alone.
     """
-    own = None if share is None else layout.encode_input(share).reshape(len(requests), layout.n)
+    own = None if share is None else layout.encode_input(share)
     inputs = [he.to_ntt(he.receive(c, None if own is None else own[i])) for i, c in enumerate(requests)]
     responses: list[W] = []
     kept = np.zeros(layout.shape.output_values, np.int64)
-    places = iter(layout.outputs)
-    for window in range(len(layout.windows)):
-        window_inputs = inputs[window * layout.in_groups : (window + 1) * layout.in_groups]
-        for row in weights:
-            positions, index = next(places)
-            total = he.weighted_sum(window_inputs, row)
-            sent, kept[index] = he.respond(None if total is None else he.from_ntt(total), positions)
-            responses.append(sent)
+    for response, (positions, index) in enumerate(layout.outputs):
+        total = he.weighted_sum(inputs[layout.inputs_of(response)], weights[response % layout.rows])
+        sent, kept[index] = he.respond(None if total is None else he.from_ntt(total), positions)
+        responses.append(sent)
     return responses, kept
 
 

@@ -33,8 +33,10 @@ class LinearShape:
 
     def __post_init__(self) -> None:
         sizes = (self.in_channels, self.height, self.width, self.out_channels, self.groups, *self.kernel, *self.stride)
-        if min(sizes) < 1 or min(self.padding) < 0:
-            raise InvalidPolicy(f"a layer's dimensions must be at least 1, its padding at least 0, got {self}")
+        if min(sizes) < 1:
+            raise InvalidPolicy(f"a layer's dimensions must be at least 1, got {self}")
+        if min(self.padding) < 0 or any(pad >= k for pad, k in zip(self.padding, self.kernel * 2, strict=True)):
+            raise InvalidPolicy(f"padding {self.padding} must lie between 0 and the kernel {self.kernel} less 1")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InvalidPolicy(
                 f"{self.groups} groups must divide {self.in_channels} input and {self.out_channels} output channels"

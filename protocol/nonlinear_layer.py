@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from autoprivacy.protocol import garbling
 from autoprivacy.protocol.circuits import Circuit, from_bits, to_bits
-from autoprivacy.protocol.packing import IntArray
+from autoprivacy.protocol.linear_shape import IntArray
 
 Labels = NDArray[np.uint8]
 

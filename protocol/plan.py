@@ -5,6 +5,7 @@ Bytes include frame headers: they are the bytes on the wire.
 
 from collections.abc import Mapping
 from functools import cache
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -14,13 +15,13 @@ from autoprivacy.common.records import record
 from autoprivacy.networks.quantisation import QuantisedNetwork
 from autoprivacy.protocol import nonlinear_layer
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
-from autoprivacy.protocol.counting import request_bytes, response_bytes
 from autoprivacy.protocol.garbling import garbled_bytes
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement, zero_tiles
-from autoprivacy.protocol.seal_he import public_key_bytes
+from autoprivacy.protocol.seal_keys import public_message_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
+from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
 ZeroTiles = NDArray[np.bool_]
 COMMAND_BYTES: Final = 1
@@ -115,11 +116,11 @@ def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, relu
 
 
 def distinct_key_sets(agreement: Agreement) -> list[HeSet]:
-    """One HE set for every distinct (n, q), in order of first use: what needs a key."""
-    found: dict[tuple[int, int], HeSet] = {}
+    """One HE set for all that share keys, in order of first use."""
+    found: dict[tuple[int, tuple[int, ...], int | None], HeSet] = {}
     for layer in agreement.layers:
         he_set = layer.policy.he_set(agreement.security)
-        found.setdefault((he_set.n, he_set.q), he_set)
+        found.setdefault(he_set.key_parameters, he_set)
     return list(found.values())
 
 
@@ -131,17 +132,17 @@ def opened_bytes(layer: AgreedLayer) -> int:
 def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: ZeroTiles | None = None) -> LayerPlan:
     """The plan of one layer.
 
-    `first` says that the input is the client's alone, `zero_tiles` (out_groups, in_groups) which products are skipped.
+    `first` says that the input is the client's alone, `zero_tiles` (rows, in_parts) which products are skipped.
     """
-    layout, n, q_bits = layer.layout, layer.policy.n, layer.policy.limbs[0].bit_length()
-    windows = len(layout.windows)
-    inputs, responses = windows * layout.in_groups, windows * layout.out_groups
-    kept = np.ones((layout.out_groups, layout.in_groups), bool) if zero_tiles is None else ~zero_tiles
+    layout, n, limbs = layer.layout, layer.policy.n, layer.policy.limbs
+    q_bits = prod(limbs).bit_length()
+    windows, inputs, responses = layout.window_count, layout.inputs, layout.responses
+    kept = np.ones((layout.rows, layout.in_parts), bool) if zero_tiles is None else ~zero_tiles
     products, sums = windows * int(kept.sum()), windows * int(kept.any(axis=1).sum())
     outputs = layer.shape.output_values
     receive = "receive" if first else "receive_add_share"
-    up = HEADER_BYTES + inputs * request_bytes(n, q_bits)
-    down = HEADER_BYTES + sum(response_bytes(n, q_bits, len(positions)) for positions, _ in layout.outputs)
+    up = HEADER_BYTES + inputs * ciphertext_bytes(n, limbs)
+    down = HEADER_BYTES + sum(response_bytes(n, limbs, sent) for sent in layout.response_sizes.tolist())
     work = [
         Work("encrypt", n, q_bits, calls=inputs, items=0),
         Work("transfer", 0, 0, calls=1, items=up),
@@ -181,7 +182,7 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: ZeroTiles | None 
 def plan(agreement: Agreement, zero_tiles: Mapping[str, ZeroTiles] | None = None) -> Plan:
     """The plan of one inference and its session's set-up, the handshake left out."""
     skipped = zero_tiles or {}
-    keys = sum(HEADER_BYTES + public_key_bytes(he_set) for he_set in distinct_key_sets(agreement))
+    keys = sum(HEADER_BYTES + public_message_bytes(he_set) for he_set in distinct_key_sets(agreement))
     return Plan(
         layers=tuple(
             plan_layer(layer, first=index == 0, zero_tiles=skipped.get(layer.name))

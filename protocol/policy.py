@@ -14,7 +14,8 @@ from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record, to_json
 from autoprivacy.networks.quantisation import LayerWidths, QuantisedNetwork, Stage, Widths, least_modulus_bits
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.packing import CoefficientLayout, IntArray, LinearShape, Tile
+from autoprivacy.protocol.linear_shape import IntArray, LinearShape
+from autoprivacy.protocol.packing import CoefficientLayout, Tile
 from autoprivacy.protocol.security import SecurityLabel
 
 PROTOCOL_VERSION: Final = 1
@@ -34,7 +35,7 @@ class LayerPolicy:
 
     def he_set(self, security: SecurityLabel) -> HeSet:
         """The checked HE set; refused below `security`."""
-        return HeSet(n=self.n, q=self.limbs[0], t=self.t, security=security)
+        return HeSet(n=self.n, limbs=self.limbs, t=self.t, security=security)
 
 
 @record
@@ -141,9 +142,10 @@ def linear_shape(stage: Stage) -> LinearShape:
         height=height,
         width=width,
         out_channels=stage.output_shape[0],
-        kernel=stage.weight.shape[-1],
+        kernel=(stage.weight.shape[2], stage.weight.shape[3]),
         stride=stage.stride,
         padding=stage.padding,
+        groups=stage.groups,
     )
 
 
@@ -191,5 +193,5 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
 
 
 def zero_tiles(layer: AgreedLayer, weight: IntArray) -> NDArray[np.bool_]:
-    """Which weight tiles (out_groups, in_groups) hold only zeros; the server skips their products."""
-    return np.logical_not(layer.layout.encode_weights(weight).any(axis=-1))
+    """Which weight polynomials (rows, in_parts) hold only zeros; the server skips their products."""
+    return layer.layout.zero_tiles(weight)

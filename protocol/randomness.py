@@ -1,9 +1,13 @@
-"""Secret randomness: always from the operating system."""
+"""Secret randomness: always from the operating system, at every draw, so that forked processes never repeat it."""
 
 import os
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+BINOMIAL_BITS: Final = 42
+"""SEAL's noise: 21 coins minus 21 coins [SEAL, `sample_poly_cbd`]."""
 
 
 def random_below(bound: int, count: int) -> NDArray[np.uint64]:
@@ -13,6 +17,53 @@ def random_below(bound: int, count: int) -> NDArray[np.uint64]:
     found = np.empty(0, np.uint64)
     while found.size < count:
         missing = count - found.size
-        words = np.frombuffer(os.urandom(8 * (missing + missing // 8 + 8)), np.uint64) & mask
+        # A power of two rejects nothing; any other bound rejects less than half.
+        drawn = missing if bound == 1 << bits else missing + missing // 8 + 8
+        words = np.frombuffer(os.urandom(8 * drawn), np.uint64) & mask
         found = np.concatenate([found, words[words < bound]])
     return found[:count]
+
+
+def random_ternary(count: int) -> NDArray[np.int64]:
+    """`count` uniform integers in {0, 1, 2}: a ternary secret, written modulo 3."""
+    found = np.empty(0, np.uint8)
+    while found.size < count:
+        missing = count - found.size
+        octets = np.frombuffer(os.urandom(missing + missing // 64 + 8), np.uint8)
+        found = np.concatenate([found, octets[octets < 255]])
+    return (found[:count] % 3).astype(np.int64)
+
+
+def binomial_noise(count: int) -> NDArray[np.int64]:
+    """`count` integers from the centred binomial distribution over 42 coins: variance 21/2, at most 21."""
+    coins = np.frombuffer(os.urandom(8 * count), np.uint64) & np.uint64((1 << BINOMIAL_BITS) - 1)
+    # 21 coins minus 21 others is distributed as all 42 minus 21.
+    return np.bitwise_count(coins).astype(np.int64) - BINOMIAL_BITS // 2
+
+
+def wide_noise(bits: int, moduli: tuple[int, ...], count: int) -> NDArray[np.uint64]:
+    """`count` integers uniform in [-2^bits, 2^bits), as residues (moduli, count); moduli below 2^60.
+
+    For noise wider than a word: drawn as 32-bit digits, which are weighted modulo each prime.
+    """
+    digits = np.frombuffer(os.urandom(4 * count * (bits // 32 + 1)), "<u4").reshape(-1, count).astype(np.uint64)
+    digits[-1] &= np.uint64((2 << bits % 32) - 1)
+    found = np.empty((len(moduli), count), np.uint64)
+    for row, modulus in enumerate(moduli):
+        residues = np.full(count, -(1 << bits) % modulus, np.uint64)
+        for place, digit in enumerate(digits):
+            residues += _multiply(digit, (1 << 32 * place) % modulus, modulus)
+            np.minimum(residues, residues - np.uint64(modulus), out=residues)
+        found[row] = residues
+    return found
+
+
+def _multiply(values: NDArray[np.uint64], factor: int, modulus: int) -> NDArray[np.uint64]:
+    """The products values * factor modulo `modulus`, for values below 2^32 and factor < modulus < 2^60.
+
+    The quotient is below 2^32, so a double gives it up to one; words wrap, which their difference does not notice.
+    """
+    quotient = (values * (factor / modulus)).astype(np.uint64)
+    rest = values * np.uint64(factor) - quotient * np.uint64(modulus)
+    rest = np.minimum(rest, rest + np.uint64(modulus))
+    return np.minimum(rest, rest - np.uint64(modulus))

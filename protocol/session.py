@@ -15,7 +15,7 @@ from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.networks.quantisation import QuantisedNetwork, to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
 from autoprivacy.protocol.circuits import Circuit
-from autoprivacy.protocol.counting import request_bytes, response_bytes
+from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.oblivious_transfer import (
     ANSWER_BYTES,
     OFFER_BYTES,
@@ -23,12 +23,13 @@ from autoprivacy.protocol.oblivious_transfer import (
     CorrelatedOtSender,
     extension_bytes,
 )
-from autoprivacy.protocol.packing import IntArray
 from autoprivacy.protocol.plan import circuit_of, distinct_key_sets, opened_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.randomness import random_below
-from autoprivacy.protocol.seal_he import ClientKeys, SealClient, SealServer, public_key_bytes
+from autoprivacy.protocol.seal_he import SealClient, SealServer
+from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys, public_message_bytes
 from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
+from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
 END, INFER, INFER_REVEALED = b"\0", b"\1", b"\2"
 MAX_TIMES_BYTES = 1 << 16
@@ -90,13 +91,13 @@ def _split(content: bytes, sizes: Sequence[int]) -> list[bytes]:
 
 
 def _request_sizes(layer: AgreedLayer) -> list[int]:
-    size = request_bytes(layer.policy.n, layer.policy.limbs[0].bit_length())
-    return [size] * (len(layer.layout.windows) * layer.layout.in_groups)
+    size = ciphertext_bytes(layer.policy.n, layer.policy.limbs)
+    return [size] * layer.layout.inputs
 
 
 def _response_sizes(layer: AgreedLayer) -> list[int]:
-    bits = layer.policy.limbs[0].bit_length()
-    return [response_bytes(layer.policy.n, bits, len(positions)) for positions, _ in layer.layout.outputs]
+    n, limbs = layer.policy.n, layer.policy.limbs
+    return [response_bytes(n, limbs, sent) for sent in layer.layout.response_sizes.tolist()]
 
 
 def _input_tensor(layer: AgreedLayer, flat: IntArray) -> IntArray:
@@ -156,11 +157,11 @@ class Server:
 
     def _set_up(self, channel: Channel) -> tuple[list[SealServer], CorrelatedOtSender, bytes]:
         keys = {
-            (he_set.n, he_set.q): channel.receive(Kind.PUBLIC_KEY, public_key_bytes(he_set))
+            he_set.key_parameters: ServerKeys(he_set, channel.receive(Kind.PUBLIC_KEY, public_message_bytes(he_set)))
             for he_set in distinct_key_sets(self._agreement)
         }
         sets = [layer.policy.he_set(self._agreement.security) for layer in self._agreement.layers]
-        parties = [SealServer(he_set, keys[he_set.n, he_set.q]) for he_set in sets]
+        parties = [SealServer(he_set, keys[he_set.key_parameters]) for he_set in sets]
         delta = garbling.new_delta()
         ot = CorrelatedOtSender(delta)
         channel.send(Kind.BASE_OT, ot.answer_base(channel.receive(Kind.BASE_OT, OFFER_BYTES)))
@@ -234,13 +235,13 @@ class Client:
 
     def _set_up(self) -> None:
         sets = distinct_key_sets(self.agreement)
-        keys = {(he_set.n, he_set.q): ClientKeys.generate(he_set) for he_set in sets}
+        keys = {he_set.key_parameters: ClientKeys.generate(he_set) for he_set in sets}
         for he_set in sets:
-            self._channel.send(Kind.PUBLIC_KEY, keys[he_set.n, he_set.q].public_message(he_set))
+            self._channel.send(Kind.PUBLIC_KEY, keys[he_set.key_parameters].public_message())
         self._parties = []
         for layer in self.agreement.layers:
             he_set = layer.policy.he_set(self.agreement.security)
-            self._parties.append(SealClient(he_set, keys[he_set.n, he_set.q]))
+            self._parties.append(SealClient(he_set, keys[he_set.key_parameters]))
         self._circuits = [circuit_of(layer) for layer in self.agreement.layers]
         self._ot = CorrelatedOtReceiver()
         self._channel.send(Kind.BASE_OT, self._ot.offer_base())

@@ -8,7 +8,6 @@ its columns, others get a Flatten or Reshape in front, or are refused.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from math import prod
 from typing import Any, Final, TypeAlias
 
@@ -40,6 +39,9 @@ LARGEST_TENSOR: Final = 1 << 26
 """The most values that one tensor may have; more cannot be computed in private, and would only fill the memory."""
 
 NO_PADDING: Final = (0, 0, 0, 0)
+
+_ORDERS: Final = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0))
+"""All orders of three axes, the usual ones first: where sizes of 1 leave it open, they are meant."""
 
 Array: TypeAlias = NDArray[Any]
 
@@ -116,8 +118,8 @@ def ceiled(size: Sequence[int], kernel: Pair, stride: Pair, padding: Padding) ->
 class NetworkBuilder:
     """Puts down layers one after the other, and in the end makes a network of them.
 
-    Every method but `finish` returns the value that the foreign node has, and refuses with `BadInput` what no layer here
-    computes. Names may be any text; layers get valid ones like them.
+    Every method but `finish` returns the value that the foreign node has, and refuses with `BadInput` what no layer
+    here computes. Names may be any text; layers get valid ones like them.
     """
 
     def __init__(self, input_shape: tuple[int, int, int]) -> None:
@@ -126,6 +128,7 @@ class NetworkBuilder:
         self._parameters: Parameters = {}
         self._shapes: dict[str, Shape] = {}
         self._reshaped: dict[tuple[str, Shape], str] = {}
+        self._named = {INPUT: 1}
         self._input_shape = input_shape
         self.input: Final = Value(INPUT, input_shape)
         self._add_shape(INPUT, input_shape)
@@ -177,7 +180,7 @@ class NetworkBuilder:
         return reshape(self._put(layer, (len(weight),)), (*value.shape[:-1], len(weight)))
 
     def affine(self, name: str, value: Value, scale: Array | float, shift: Array | float) -> Value:
-        """scale · value + shift, for constants that numpy would broadcast to the value's shape."""
+        """The sum scale · value + shift, for constants that numpy would broadcast to the value's shape."""
         scales, shifts = (self._spread(constant, value) for constant in (scale, shift))
         if not (np.isfinite(scales).all() and np.isfinite(shifts).all()):
             raise BadInput("it scales or shifts by values that are not finite in float32; train again")
@@ -242,26 +245,24 @@ class NetworkBuilder:
 
     def mean(self, name: str, value: Value, axes: Sequence[int]) -> Value:
         """The mean along `axes` (0 is the first after the image's), which stay, of size 1."""
-        layer_axes = self._axes(value)
-        along = {layer_axes[axis] for axis in axes}
+        image, layer_axes = self._image(value)
+        along = {layer_axes[axis] for axis in axes if value.shape[axis] > 1}
         if 0 in along:
             raise BadInput("it takes a mean over channels; only one over the height and the width is supported")
-        _, height, width = self._shapes[value.layer]
+        _, height, width = image.shape
         kernel = (height if 1 in along else 1, width if 2 in along else 1)
-        pooled = self.pool(AvgPool, name, Value(value.layer, self._shapes[value.layer]), kernel, kernel)
-        return move(pooled, lambda positions: positions.transpose(0, *(axis + 1 for axis in layer_axes)))
+        return _transpose(self.pool(AvgPool, name, image, kernel, kernel), layer_axes)
 
     def pad(self, name: str, value: Value, before: Sequence[int], after: Sequence[int]) -> Value:
         """Zeros around a value, so many before and after it along each of its axes."""
-        layer_axes = self._axes(value)
-        pads = {axis: pair for axis, pair in zip(layer_axes, zip(before, after, strict=True), strict=True)}
+        image, layer_axes = self._image(value)
+        pads = dict(zip(layer_axes, zip(before, after, strict=True), strict=True))
         if pads[0] != (0, 0) or min(*before, *after) < 0:
             raise BadInput(f"it pads by {tuple(before)} and {tuple(after)}; only the height and width can be padded")
-        channels, height, width = self._shapes[value.layer]
+        channels, height, width = image.shape
         padding = (pads[1][0], pads[2][0], pads[1][1], pads[2][1])
         shape = (channels, height + sum(pads[1]), width + sum(pads[2]))
-        padded = self._put(Pad(self._name(name), (value.layer,), padding), shape)
-        return move(padded, lambda positions: positions.transpose(0, *(axis + 1 for axis in layer_axes)))
+        return _transpose(self._put(Pad(self._name(name), (image.layer,), padding), shape), layer_axes)
 
     def add(self, name: str, values: Sequence[Value]) -> Value:
         """The sum of tensors of one shape."""
@@ -298,19 +299,18 @@ class NetworkBuilder:
         drafts = Drafts(self._layers, self._parameters, output)
         layers = simplify(drafts, self._shapes, self._name)
         network = Network(_valid(name), self._input_shape, layers, channels_last=channels_last)
-        weights = {}
+        weights: dict[str, Floats] = {}
         for layer, (weight, bias) in drafts.parameters.items():
             weights |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
         return Imported(TrainedNetwork(network, weights), tuple(self.notes))
 
     def _name(self, wanted: str) -> str:
         """A name like `wanted` that no layer has."""
-        valid = _valid(wanted)
-        name, count = valid, 1
-        while name in self._shapes:
-            count += 1
-            name = f"{valid}_{count}"
-        self._shapes[name] = ()  # taken, before the layer is there
+        valid = name = _valid(wanted)
+        while name in self._named:
+            self._named[valid] += 1
+            name = f"{valid}_{self._named[valid]}"
+        self._named[name] = 1
         return name
 
     def _add_shape(self, name: str, shape: Shape) -> None:
@@ -345,16 +345,17 @@ class NetworkBuilder:
             self._reshaped[key] = name
         return self._reshaped[key]
 
-    def _axes(self, value: Value) -> tuple[int, int, int]:
-        """Which of its layer's axes, of (C, H, W), each axis of a value is."""
+    def _image(self, value: Value) -> tuple[Value, tuple[int, int, int]]:
+        """The (C, H, W) that a value shows, perhaps transposed, and which of its axes each axis of the value is."""
         shape = self._shapes[value.layer]
-        if len(shape) == len(value.shape) == 3:
-            positions = np.arange(prod(shape)).reshape(shape)
-            order = positions.reshape(-1) if value.order is None else value.order
-            for axes in permutations((0, 1, 2)):
-                seen = positions.transpose(axes)
-                if seen.shape == value.shape and np.array_equal(seen.reshape(-1), order):
-                    return axes
+        if len(value.shape) == 3 and len(shape) == 3:
+            image = Value(value.layer, shape)
+            for axes in _ORDERS:
+                seen = _transpose(image, axes)
+                if seen.shape == value.shape and _same_order(seen, value):
+                    return image, axes
+        if len(value.shape) == 3 and value.order is None:
+            return Value(self._layer(value), value.shape), (0, 1, 2)
         raise BadInput(f"it works along axes of {value.shape}, which is no longer the (C, H, W) of {value.layer!r}")
 
     def _spread(self, constant: Array | float, value: Value) -> Floats:
@@ -374,6 +375,10 @@ class NetworkBuilder:
         return spread.reshape(self._shapes[value.layer][0], -1)
 
 
+def _transpose(image: Value, axes: tuple[int, int, int]) -> Value:
+    return move(image, lambda positions: positions.transpose(0, *(axis + 1 for axis in axes)))
+
+
 def _same_order(one: Value, other: Value) -> bool:
     if one.order is None or other.order is None:
         return one.order is other.order
@@ -383,10 +388,9 @@ def _same_order(one: Value, other: Value) -> bool:
 def _bias(given: Floats | None, outputs: int) -> Floats:
     if given is None:
         return np.zeros(outputs, dtype=np.float32)
-    try:
-        return np.broadcast_to(given, (1, outputs)).reshape(-1) if given.ndim < 3 else given.reshape(outputs)
-    except ValueError:
-        raise BadInput(f"a bias of shape {given.shape} does not fit {outputs} outputs") from None
+    if given.shape != (outputs,):
+        raise BadInput(f"a bias of shape {given.shape} does not fit {outputs} outputs")
+    return given
 
 
 def _windows(shape: Shape, kernel: Pair, stride: Pair, padding: Padding) -> Pair:

@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
 
 import numpy as np
 from hypothesis import assume
@@ -31,15 +33,17 @@ from autoprivacy.networks.graph import (
 from autoprivacy.networks.integer_network import (
     IntegerLinear,
     IntegerSum,
+    LayerWidths,
     Operation,
     QuantisedNetwork,
     Requantisation,
     Requantise,
     View,
+    Widths,
     WindowMax,
     WindowSum,
 )
-from autoprivacy.networks.quantisation import LayerWidths, Quantiser, Widths, shared_inputs
+from autoprivacy.networks.quantisation import Quantiser, shared_inputs
 
 Tensor = list[list[list[int]]]
 """One image [C][H][W]."""
@@ -237,7 +241,7 @@ def networks(draw: st.DrawFn) -> TrainedNetwork:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     weights = {}
     for name, shape in parameter_shapes(network).items():
-        values = rng.standard_normal(shape) / np.sqrt(max(1, np.prod(shape[1:])))
+        values = rng.standard_normal(shape) / np.sqrt(prod(shape[1:]))
         scales = np.exp(rng.normal(0, 0.7, len(values))) * (rng.random(len(values)) > 0.1)
         weights[name] = (values * scales.reshape(-1, *[1] * (len(shape) - 1))).astype(np.float32)
     return TrainedNetwork(network, weights)
@@ -252,9 +256,9 @@ class _Chain:
         self.shapes: dict[str, tuple[int, ...]] = {INPUT: shape}
         self.last = INPUT
 
-    def put(self, kind: type[Layer], *inputs: str, **fields: object) -> str:
+    def put(self, kind: type[Any], *inputs: str, **fields: object) -> str:
         self.last = f"{kind.__name__}{len(self.layers)}".lower()
-        layer = kind(self.last, inputs, **fields)
+        layer: Layer = kind(self.last, inputs, **fields)
         self.layers.append(layer)
         self.shapes[self.last] = graph._output_shape(layer, [self.shapes[name] for name in inputs])
         return self.last

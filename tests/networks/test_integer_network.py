@@ -183,7 +183,7 @@ def test_layers_that_meet_in_a_sum_have_one_modulus() -> None:
 def test_layers_that_meet_take_one_modulus_in_a_run() -> None:
     network = net(*RESIDUAL)
     wrapped = reference.run(network, column(7, 7), moduli={"b": 64, "skip": 64})
-    # a = 21, 14; ra = 7, 7; b = 14, -14; skip = 14, 14.
+    # There "a" is 21 and 14, "ra" 7 and 7, "b" 14 and -14, "skip" 14 and 14.
     assert wrapped.circuit_inputs["sum"].ravel().tolist() == [(14 + 56 + 7 + 4) - 64, -28 + 14 + 7 + 1]
     assert wrapped.accumulators["b"].ravel().tolist() == [14, -14]
     assert wrapped.activations["rs"].ravel().tolist() == [17 // 8, 0]
@@ -219,16 +219,16 @@ def test_pools_and_views_carry_bounds() -> None:
 
 def test_overflows_are_counted_by_hand() -> None:
     network = net(*RESIDUAL)
-    x = np.concatenate([column(7, 7), column(0, 0), column(1, 0), column(7, 0)])
-    # a is 21, 14 / 0, 0 / 1, 3 / 7, 21; of 5 bits hold -16..15; the sum is 81, -6 / 4, 1 / 14, 1 / 56, -6.
-    found = overflow(network, x, {"a": 5, "b": 7, "skip": 7})
-    assert (found["a"].values, found["a"].outside, found["a"].wrapped_images) == (8, 2, 2)
-    assert (found["b"].values, found["b"].outside, found["b"].wrapped_images) == (8, 1, 1)
+    x = np.concatenate([column(7, 7), column(0, 0), column(1, 0), column(0, 7)])
+    # "a" is 21, 14 | 0, 0 | 1, 3 | 14, -7 and "sum" 81, -6 | 4, 1 | 15, -2 | 18, -13; 5 bits hold -16..15.
+    found = overflow(network, x, {"a": 5, "b": 5, "skip": 5})
+    assert (found["a"].values, found["a"].outside, found["a"].wrapped_images) == (8, 1, 1)
+    assert (found["b"].values, found["b"].outside, found["b"].wrapped_images) == (8, 2, 2)
     assert replace(found["skip"], layer="b") == found["b"]
-    # Clopper-Pearson: the p for which 2 (or 1) or fewer of 4 have a chance of 5 %.
-    for each, chance in ((found["a"], lambda p: (1 - p) ** 4 + 4 * p * (1 - p) ** 3 + 6 * (p * (1 - p)) ** 2),
-                         (found["b"], lambda p: (1 - p) ** 4 + 4 * p * (1 - p) ** 3)):  # fmt: skip
-        assert chance(each.upper) == pytest.approx(0.05)
+    # Clopper-Pearson: with that probability, so few or fewer of 4 have a chance of 5 %.
+    p, q = found["a"].upper, found["b"].upper
+    assert (1 - p) ** 4 + 4 * p * (1 - p) ** 3 == pytest.approx(0.05)
+    assert (1 - q) ** 4 + 4 * q * (1 - q) ** 3 + 6 * (q * (1 - q)) ** 2 == pytest.approx(0.05)
     assert set(found) == {"a", "b", "skip"}
 
 

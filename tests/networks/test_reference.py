@@ -63,7 +63,8 @@ def test_any_network_runs_as_plain_integers_do(
     errors = {
         layer.name: rng.integers(-reach, reach + 1, (2, *layer.output_shape)) for layer in quantised.linear_layers
     }
-    given_moduli, moduli = {}, {}
+    given_moduli: dict[str, int] = {}
+    moduli: dict[str, int] = {}
     for meeting in meetings(quantised):
         if data.draw(st.booleans()):
             t = data.draw(st.integers(2, 1 << 20))
@@ -164,8 +165,17 @@ def test_wrapping_by_hand(t: int, expected: list[int]) -> None:
 def test_a_window_sum_is_wrapped_only_where_it_enters_a_circuit() -> None:
     pool = WindowSum("pool", INPUT, (2, 2), (1, 1), (0, 0, 0, 0))
     layer = IntegerLinear(
-        *("fc", "linear", "pool", np.ones((1, 1, 1, 1), np.int64), np.zeros(1, np.int64)),
-        *((1, 1), (0, 0, 0, 0), 1, (1, 1, 1), (1, 1, 1), (0, 1020)),
+        name="fc",
+        kind="linear",
+        source="pool",
+        weight=np.ones((1, 1, 1, 1), np.int64),
+        bias=np.zeros(1, np.int64),
+        stride=(1, 1),
+        padding=(0, 0, 0, 0),
+        groups=1,
+        input_shape=(1, 1, 1),
+        output_shape=(1, 1, 1),
+        input_range=(0, 1020),
     )
     x = np.full((1, 1, 2, 2), 255)
     assert reference.run(_network((pool, layer), (1, 2, 2)), x, moduli={"fc": 1000}).logits.tolist() == [[20]]

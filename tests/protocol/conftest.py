@@ -24,10 +24,11 @@ from autoprivacy.networks.quantisation import (
     uniform_widths,
 )
 from autoprivacy.protocol.he_set import ntt_prime
-from autoprivacy.protocol.packing import Tile, default_tile
+from autoprivacy.protocol.packing import Tile
 from autoprivacy.protocol.policy import Agreement, LayerPolicy, Policy, Provenance, agree, linear_shape
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Server
+from autoprivacy.protocol.tiles import default_tile
 from autoprivacy.protocol.transport import KEY_BYTES, Channel
 
 ACTIVATION_BITS = 5

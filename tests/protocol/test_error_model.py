@@ -5,9 +5,10 @@ import pytest
 
 from autoprivacy.protocol import linear_layer
 from autoprivacy.protocol.error_model import DecryptionError, decryption_error
-from autoprivacy.protocol.he_set import HeSet, ntt_prime
+from autoprivacy.protocol.he_set import he_set_for
 from autoprivacy.protocol.packing import CoefficientLayout, LinearShape, default_tile
-from autoprivacy.protocol.seal_he import ClientKeys, SealClient, SealServer
+from autoprivacy.protocol.seal_he import SealClient, SealServer
+from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 
 
 def observed_errors(he_set, weight_range, channels, repeats, seed):
@@ -18,7 +19,7 @@ def observed_errors(he_set, weight_range, channels, repeats, seed):
     errors = []
     for _ in range(repeats):
         keys = ClientKeys.generate(he_set)
-        client, server = SealClient(he_set, keys), SealServer(he_set, keys.public_message(he_set))
+        client, server = SealClient(he_set, keys), SealServer(he_set, ServerKeys(he_set, keys.public_message()))
         encoded = linear_layer.encode_layer(server, layout, weight)
         requests = linear_layer.request(client, layout, np.zeros((channels, 14, 14), np.int64))
         responses, kept = linear_layer.answer(server, layout, encoded, requests, np.zeros((channels, 14, 14), np.int64))
@@ -32,7 +33,7 @@ def observed_errors(he_set, weight_range, channels, repeats, seed):
     [(1024, 26, 12, 7, 3), (1024, 26, 17, 7, 8), (1024, 26, 19, 60, 4), (2048, 53, 44, 100, 3)],
 )
 def test_the_model_predicts_real_decryptions(n, q_bits, t_bits, weight_range, channels):
-    he_set = HeSet(n=n, q=ntt_prime(n, q_bits), t=1 << t_bits)
+    he_set = he_set_for(n, (q_bits,), 1 << t_bits)
     layout, weight, errors = observed_errors(he_set, weight_range, channels, repeats=30, seed=n + t_bits)
     model = decryption_error(he_set, layout, weight)
     count = errors[:, 0].size

@@ -17,9 +17,8 @@ from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolErro
 from autoprivacy.common.records import to_json
 from autoprivacy.protocol import linear_layer, session
 from autoprivacy.protocol import serving as serving_module
-from autoprivacy.protocol.counting import request_bytes
 from autoprivacy.protocol.policy import AgreedLayer
-from autoprivacy.protocol.seal_he import public_key_bytes
+from autoprivacy.protocol.seal_keys import public_message_bytes
 from autoprivacy.protocol.session import INFER, Client
 from autoprivacy.protocol.transport import (
     GREETING,
@@ -44,7 +43,7 @@ def header(kind, length):
 
 
 def first_key_bytes(deployed):
-    return public_key_bytes(deployed.agreement.layers[0].policy.he_set("he2024"))
+    return public_message_bytes(deployed.agreement.layers[0].policy.he_set("he2024"))
 
 
 # Hostile clients
@@ -82,7 +81,7 @@ class Attacker:
     @property
     def ciphertext_bytes(self):
         policy, layout = self.layer.policy, self.layer.layout
-        return len(layout.windows) * layout.in_groups * request_bytes(policy.n, policy.limbs[0].bit_length())
+        return layout.inputs * ciphertext_bytes(policy.n, policy.limbs)
 
 
 def nothing(attacker):

@@ -66,7 +66,7 @@ def test_the_closed_form_equals_the_counting_interpreter(deployed, thin):
     deployed = sparse(deployed) if thin else deployed
     planned = plan(deployed.agreement, skipped(deployed))
     for index, (layer, stage) in enumerate(zip(deployed.agreement.layers, deployed.network.stages, strict=True)):
-        he = CountingHe(layer.policy.n, layer.policy.limbs[0].bit_length())
+        he = CountingHe(layer.policy.he_set("he2024"))
         weights = linear_layer.encode_layer(he, layer.layout, stage.weight)
         del he.operations["encode"]
         shape = layer.shape
