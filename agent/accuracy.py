@@ -5,15 +5,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprivacy.common.confidence import binomial_upper
 from autoprivacy.common.records import record
 from autoprivacy.networks import reference
 from autoprivacy.networks.data import Split
-from autoprivacy.networks.quantisation import QuantisedNetwork
+from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.error_model import decryption_errors
 from autoprivacy.protocol.policy import Agreement
 
 ERROR_DRAWS: Final = 3
-CONFIDENCE: Final = 0.95
+IMAGES_AT_ONCE: Final = 64
+"""Errors are drawn for so many images together, so that memory stays bounded."""
 
 
 @record
@@ -35,25 +37,24 @@ def classify(
     network: QuantisedNetwork, agreement: Agreement | None, x: NDArray[np.float32], seed: int
 ) -> NDArray[np.int64]:
     """Predicted class per image (N,); with an agreement, under one draw of its decryption errors."""
-    errors: dict[str, NDArray[np.int64]] = {}
-    if agreement is not None:
-        rng = np.random.default_rng(seed)
-        models = decryption_errors(network, agreement)
-        errors = {stage.name: models[stage.name].sample(rng, (len(x), *stage.output_shape)) for stage in network.stages}
-    moduli = {layer.name: layer.policy.t.bit_length() - 1 for layer in agreement.layers} if agreement else None
-    logits = reference.run(network, network.quantise_input(x), errors=errors, modulus_bits=moduli).logits
-    classes: NDArray[np.int64] = logits.argmax(axis=1)
-    return classes
+    rng = np.random.default_rng(seed)
+    models = decryption_errors(network, agreement) if agreement else {}
+    moduli = {layer.name: layer.policy.t for layer in agreement.layers} if agreement else {}
+    shapes = {layer.name: layer.output_shape for layer in network.linear_layers}
+    classes = []
+    for start in range(0, len(x), IMAGES_AT_ONCE):
+        inputs = network.quantise_input(x[start : start + IMAGES_AT_ONCE])
+        errors = {name: model.sample(rng, (len(inputs), *shapes[name])) for name, model in models.items()}
+        classes.append(reference.logits(network, inputs, errors=errors, moduli=moduli).argmax(axis=1))
+    return np.concatenate(classes)
 
 
 def accuracy_drop(
     network: QuantisedNetwork, agreement: Agreement, baseline: QuantisedNetwork, split: Split, seed: int
 ) -> AccuracyDrop:
     """The paired drop on `split`, over several draws of the decryption errors."""
-    from scipy.stats import beta
-
     right_before = classify(baseline, None, split.x, seed) == split.y
     right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(ERROR_DRAWS)])
     images, lost = len(split.y), int((right_before & ~right.all(axis=0)).sum())
-    upper = 1.0 if lost == images else float(beta.ppf(CONFIDENCE, lost + 1, images - lost))
+    upper = binomial_upper(lost, images)
     return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, images, ERROR_DRAWS)

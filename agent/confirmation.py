@@ -20,7 +20,7 @@ from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import record, save
 from autoprivacy.models.prediction import Components, Prediction
 from autoprivacy.networks import reference
-from autoprivacy.networks.quantisation import QuantisedNetwork
+from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.profiler.harness import calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.layers import component_seconds
 from autoprivacy.profiler.statistics import median_interval, quiet
@@ -194,10 +194,10 @@ def _summary(
 ) -> Confirmed:
     network, prediction = contender.network, contender.prediction
     inputs = network.quantise_input(images)
-    clean = reference.run(network, inputs).logits
+    clean = reference.logits(network, inputs)
     errors = [seen_errors(network, x, revealed) for x, (_, revealed) in zip(inputs, runs, strict=True)]
     together = {name: np.stack([seen[name] for seen in errors]) for name in errors[0]}
-    explained = reference.run(network, inputs, errors=together).logits
+    explained = reference.logits(network, inputs, errors=together)
     got = np.stack([run.logits for run, _ in runs])
     models = decryption_errors(network, contender.agreement)
     plausible = _plausible(models, together)

@@ -6,20 +6,16 @@ for the shape, activations have `ACTIVATION_BITS`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Final
 
 from autoprivacy.common.errors import InvalidPolicy
+from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
-from autoprivacy.networks.quantisation import (
-    LayerWidths,
-    QuantisedNetwork,
-    Widths,
-    least_modulus_bits,
-    quantise,
-    uniform_widths,
-)
+from autoprivacy.networks.integer_network import LayerWidths, QuantisedNetwork, Widths
+from autoprivacy.networks.quantisation import Quantiser, uniform_widths
 from autoprivacy.protocol.he_set import ntt_prime
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance, linear_shape
 from autoprivacy.protocol.tiles import default_tile
@@ -59,10 +55,14 @@ class Space:
         """Names of the linear layers, in order."""
         return tuple(widths.layer for widths in uniform_widths(self.trained.network, BASELINE_BITS).layers)
 
+    @cached_property
+    def _quantiser(self) -> Quantiser:
+        return Quantiser(self.trained, self.data.calibrate.x)
+
     def quantised(self, widths: Widths) -> QuantisedNetwork:
         """The network at some widths, calibrated on the calibrate split."""
         if widths not in self._quantised:
-            self._quantised[widths] = quantise(self.trained, widths, self.data.calibrate.x)
+            self._quantised[widths] = self._quantiser.quantise(widths)
         return self._quantised[widths]
 
     @property
@@ -88,12 +88,14 @@ class Space:
             InvalidPolicy: if an HE set cannot hold the accumulators of its layer.
         """
         layers = {}
-        for stage, choice in zip(self.network(choices).stages, choices, strict=True):
+        network = self.network(choices)
+        least = least_modulus_bits(network)
+        for stage, choice in zip(network.stages, choices, strict=True):
             chosen = LayerPolicy(
                 packing="coefficients",
                 n=choice.n,
                 limbs=(ntt_prime(choice.n, choice.q_bits),),
-                t=1 << least_modulus_bits(stage),
+                t=1 << least[stage.name],
                 tile=default_tile(linear_shape(stage), choice.n),
                 weight_bits=choice.weight_bits,
                 activation_bits=ACTIVATION_BITS,

@@ -14,6 +14,7 @@ from autoprivacy.networks.integer_network import (
     Operation,
     QuantisedNetwork,
     Requantisation,
+    Stage,
     View,
     WindowMax,
     WindowSum,
@@ -36,7 +37,7 @@ def accumulator_bounds(network: QuantisedNetwork) -> dict[str, Bounds]:
     return {name: found[name] for name in circuit_inputs(network)}
 
 
-def linear_bounds(layer: IntegerLinear) -> Bounds:
+def linear_bounds(layer: IntegerLinear | Stage) -> Bounds:
     """The bounds of a linear layer's accumulators, bias included, over all its inputs; they are attained."""
     low, high = layer.input_range
     # The extremes of all taps at one place of the kernel together; and which places an output may find input at.

@@ -166,6 +166,11 @@ class Stage:
     input_bits: int
     requantise: Requantise | None
 
+    @property
+    def input_range(self) -> Range:
+        """The least and the greatest input."""
+        return unsigned_range(self.input_bits)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantisedNetwork:
@@ -274,7 +279,7 @@ def chain_operations(stages: Sequence[Stage]) -> tuple[Operation, ...]:
             operations.append(View(f"{stage.name}.input", source, stage.input_shape))
             source = operations[-1].name
         fields = {field: getattr(stage, field) for field in _SHARED_FIELDS}
-        operations.append(IntegerLinear(source=source, input_range=unsigned_range(stage.input_bits), **fields))
+        operations.append(IntegerLinear(source=source, input_range=stage.input_range, **fields))
         if stage.requantise is not None:
             operations.append(Requantisation(f"{stage.name}.activation", stage.name, stage.requantise))
         source, shape = operations[-1].name, stage.output_shape

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +16,14 @@ import numpy as np
 
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.hwprofiles.machine_profile import MeasuredRun, Seconds, WorkDone
-from autoprivacy.networks.quantisation import (
+from autoprivacy.networks.accumulators import least_modulus_bits, linear_bounds
+from autoprivacy.networks.integer_network import (
     LayerWidths,
     QuantisedNetwork,
     Requantise,
     Stage,
     Widths,
-    accumulator_bounds,
-    least_modulus_bits,
+    chain_operations,
 )
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.he_set import ntt_prime
@@ -58,7 +59,9 @@ def _random_network(index: int, rng: np.random.Generator) -> tuple[QuantisedNetw
         name=f"random{index}",
         trained_hash=f"random{index}",
         widths=Widths(tuple(LayerWidths(s.name, b, INPUT_BITS) for s, b in zip(stages, bits, strict=True))),
-        stages=stages,
+        operations=chain_operations(stages),
+        input_shape=first.input_shape,
+        input_range=first.input_range,
         input_step=1.0,
         logit_scale=1.0,
     )
@@ -83,8 +86,9 @@ def _stage(
         kind="linear" if last else "conv2d",
         weight=weight,
         bias=np.zeros(out_channels, np.int64),
-        stride=stride,
-        padding=padding,
+        stride=(stride, stride),
+        padding=(padding, padding, padding, padding),
+        groups=1,
         input_shape=input_shape,
         output_shape=(out_channels, out[0], out[1]),
         input_bits=INPUT_BITS,
@@ -92,20 +96,22 @@ def _stage(
     )
     if last:
         return stage
-    shift = max(1, int(np.abs(accumulator_bounds(stage)).max()).bit_length() - INPUT_BITS - 2)
-    fields = {field: getattr(stage, field) for field in Stage.__dataclass_fields__}
-    return Stage(**{**fields, "requantise": Requantise(shift=shift, bits=INPUT_BITS, relu=True)})
+    # Channels drop different numbers of bits, so that a layer has several circuits, as trained ones do.
+    most = int(np.abs(linear_bounds(stage)).max()).bit_length() - INPUT_BITS
+    shifts = np.maximum(1, most - rng.integers(1, 4, out_channels))
+    return replace(stage, requantise=Requantise(shifts, bits=INPUT_BITS, relu=True))
 
 
 def _policy(network: QuantisedNetwork, bits: list[int], rng: np.random.Generator) -> Policy:
     layers = {}
+    least = least_modulus_bits(network)
     for stage, weight_bits in zip(network.stages, bits, strict=True):
         n, q_bits = HE_SETS[rng.integers(len(HE_SETS))]
         layers[stage.name] = LayerPolicy(
             packing="coefficients",
             n=n,
             limbs=(ntt_prime(n, q_bits),),
-            t=1 << least_modulus_bits(stage),
+            t=1 << least[stage.name],
             tile=default_tile(linear_shape(stage), n),
             weight_bits=weight_bits,
             activation_bits=INPUT_BITS,

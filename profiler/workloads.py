@@ -13,9 +13,10 @@ import numpy as np
 
 from autoprivacy.profiler.harness import Workload
 from autoprivacy.profiler.loopback import connected_sender
-from autoprivacy.protocol import garbling, nonlinear_layer
+from autoprivacy.protocol import garbling
 from autoprivacy.protocol.circuits import relu_requantise
 from autoprivacy.protocol.he_set import HeSet, he_set_for
+from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
 from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
@@ -27,7 +28,7 @@ HE_GRID = ((1024, 26), (2048, 26), (2048, 53), (4096, 26), (4096, 53))
 CIRCUITS = ((16, 8, 4, 14), (20, 10, 8, 18))
 """Bits in, shift, activation bits, bits out."""
 
-INSTANCES = (16, 128, 512, 1024)
+INSTANCES = (1, 16, 128, 512, 1024)
 WEIGHT_POOL = 64
 Call = Callable[[], object]
 
@@ -139,18 +140,17 @@ def _ot_pair(delta: bytes) -> tuple[CorrelatedOtSender, CorrelatedOtReceiver]:
 
 
 def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, instances: int, *, evaluate: bool) -> Call:
-    circuit = relu_requantise(bits_in, shift, activation_bits, bits_out)
+    batch = Batch(relu_requantise(bits_in, shift, activation_bits, bits_out), np.arange(instances))
     rng = np.random.default_rng(instances)
     own, kept = rng.integers(0, 1 << bits_in, (2, instances), dtype=np.int64)
     mask = rng.integers(0, 1 << bits_out, instances)
     delta = garbling.new_delta()
     sender, receiver = _ot_pair(delta)
-    columns, labels = receiver.extend(nonlinear_layer.choices(circuit, own))
+    columns, labels = receiver.extend(batch.choices(own))
     zero_labels = sender.extend(columns, len(labels))
     if evaluate:
-        message = nonlinear_layer.garble(circuit, kept, mask, zero_labels, delta)
-        return partial(nonlinear_layer.evaluate, circuit, labels, message, instances)
-    return partial(nonlinear_layer.garble, circuit, kept, mask, zero_labels, delta)
+        return partial(batch.evaluate, labels, batch.garble(kept, mask, zero_labels, delta))
+    return partial(batch.garble, kept, mask, zero_labels, delta)
 
 
 def _oblivious_transfer(count: int, *, send: bool) -> Call:

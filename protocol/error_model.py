@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.networks.quantisation import QuantisedNetwork
+from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.packing import CoefficientLayout

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.records import record
-from autoprivacy.networks.quantisation import QuantisedNetwork
-from autoprivacy.protocol import nonlinear_layer
+from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
-from autoprivacy.protocol.garbling import garbled_bytes
 from autoprivacy.protocol.he_set import HeSet
+from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement, zero_tiles
 from autoprivacy.protocol.seal_keys import public_message_bytes
@@ -72,11 +71,14 @@ class CircuitPlan:
 
 @record
 class LayerPlan:
-    """One linear layer and the nonlinear layer after it, operation by operation, in the order they run."""
+    """One linear layer and the nonlinear layer after it, operation by operation, in the order they run.
+
+    There are no circuits where the output is opened, and several where channels drop different numbers of bits.
+    """
 
     name: str
     work: tuple[Work, ...]
-    circuit: CircuitPlan | None
+    circuits: tuple[CircuitPlan, ...]
     frames_up: int
     frames_down: int
     bytes_up: int
@@ -102,12 +104,19 @@ class Plan:
         return sum(layer.bytes_down for layer in self.layers)
 
 
-def circuit_of(layer: AgreedLayer) -> Circuit | None:
-    """The circuit that follows a linear layer, or None where its output is opened."""
+def batches_of(layer: AgreedLayer) -> tuple[Batch, ...]:
+    """The circuits that follow a linear layer, one for every shift that channels have; none where it is opened."""
     after = layer.nonlinear
     if after is None:
-        return None
-    return _circuit(layer.policy.t.bit_length() - 1, after.shift, after.bits, after.t_out.bit_length() - 1, after.relu)
+        return ()
+    bits_in, bits_out = layer.policy.t.bit_length() - 1, after.t_out.bit_length() - 1
+    shifts = np.repeat(after.shifts, layer.shape.output_values // layer.shape.out_channels)
+    # Beyond the sign there is nothing left to drop.
+    shifts = np.minimum(shifts, bits_in - 1)
+    return tuple(
+        Batch(_circuit(bits_in, shift, after.bits, bits_out, after.relu), np.flatnonzero(shifts == shift))
+        for shift in sorted(set(shifts.tolist()))
+    )
 
 
 @cache
@@ -154,29 +163,34 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: ZeroTiles | None 
         Work("transfer", 0, 0, calls=1, items=down),
         Work("decrypt", n, q_bits, calls=responses, items=outputs),
     ]
-    circuit = circuit_of(layer)
-    if circuit is None:
+    batches = batches_of(layer)
+    if not batches:
         logits = HEADER_BYTES + opened_bytes(layer)
         work.append(Work("transfer", 0, 0, calls=1, items=logits))
-        return LayerPlan(layer.name, tuple(work), None, 1, 2, up, down + logits)
-    batch = CircuitPlan(
-        instances=outputs,
-        and_gates=circuit.and_gates,
-        client_bits=nonlinear_layer.client_bits(circuit),
-        server_bits=circuit.inputs - nonlinear_layer.client_bits(circuit),
-        output_bits=len(circuit.outputs),
-    )
-    columns = HEADER_BYTES + extension_bytes(batch.transfers)
-    tables = HEADER_BYTES + garbled_bytes(circuit, batch.instances)
+        return LayerPlan(layer.name, tuple(work), (), 1, 2, up, down + logits)
+    circuits = tuple(_circuit_plan(batch) for batch in batches)
+    transfers = sum(circuit.transfers for circuit in circuits)
+    columns = HEADER_BYTES + extension_bytes(transfers)
+    tables = HEADER_BYTES + sum(batch.message_bytes for batch in batches)
     work += [
-        Work("ot_receive", 0, 0, calls=1, items=batch.transfers),
+        Work("ot_receive", 0, 0, calls=1, items=transfers),
         Work("transfer", 0, 0, calls=1, items=columns),
-        Work("ot_send", 0, 0, calls=1, items=batch.transfers),
-        Work("garble", 0, 0, calls=1, items=batch.total_and_gates, values=outputs),
+        Work("ot_send", 0, 0, calls=1, items=transfers),
+        *(Work("garble", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
         Work("transfer", 0, 0, calls=1, items=tables),
-        Work("evaluate", 0, 0, calls=1, items=batch.total_and_gates, values=outputs),
+        *(Work("evaluate", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
     ]
-    return LayerPlan(layer.name, tuple(work), batch, 2, 2, up + columns, down + tables)
+    return LayerPlan(layer.name, tuple(work), circuits, 2, 2, up + columns, down + tables)
+
+
+def _circuit_plan(batch: Batch) -> CircuitPlan:
+    return CircuitPlan(
+        instances=len(batch.places),
+        and_gates=batch.circuit.and_gates,
+        client_bits=batch.client_bits,
+        server_bits=batch.circuit.inputs - batch.client_bits,
+        output_bits=len(batch.circuit.outputs),
+    )
 
 
 def plan(agreement: Agreement, zero_tiles: Mapping[str, ZeroTiles] | None = None) -> Plan:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record, to_json
-from autoprivacy.networks.quantisation import LayerWidths, QuantisedNetwork, Stage, Widths, least_modulus_bits
+from autoprivacy.networks.accumulators import least_modulus_bits
+from autoprivacy.networks.integer_network import LayerWidths, QuantisedNetwork, Stage, Widths
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.linear_shape import IntArray, LinearShape
 from autoprivacy.protocol.packing import CoefficientLayout, Tile
 from autoprivacy.protocol.security import SecurityLabel
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 
 @record
@@ -71,9 +72,12 @@ class Policy:
 
 @record
 class Nonlinear:
-    """ReLU (or nothing), then `shift` bits dropped, then saturation to `bits`; shares modulo `t_out` come out."""
+    """ReLU (or nothing), then bits dropped, then saturation to `bits`; shares modulo `t_out` come out.
 
-    shift: int
+    `shifts` says by output channel how many bits are dropped.
+    """
+
+    shifts: tuple[int, ...]
     bits: int
     relu: bool
     t_out: int
@@ -117,12 +121,20 @@ class Agreement:
         for layer, following in zip(self.layers, (*self.layers[1:], None), strict=True):
             layer.policy.he_set(self.security)
             _ = layer.layout
+            if layer.policy.t & (layer.policy.t - 1):
+                raise InvalidPolicy(
+                    f"layer {layer.name}: t = {layer.policy.t} is no power of two, as the circuits on its shares take it"
+                )
             if (layer.nonlinear is None) != (following is None):
                 raise InvalidPolicy(f"layer {layer.name}: only the last layer, and no other, opens its output")
             if following and layer.shape.output_values != following.shape.input_values:
                 raise InvalidPolicy(
                     f"layer {layer.name} yields {layer.shape.output_values} values, "
                     f"layer {following.name} takes {following.shape.input_values}"
+                )
+            if layer.nonlinear and len(layer.nonlinear.shifts) != layer.shape.out_channels:
+                raise InvalidPolicy(
+                    f"layer {layer.name}: {len(layer.nonlinear.shifts)} shifts for {layer.shape.out_channels} channels"
                 )
             if layer.nonlinear and following and layer.nonlinear.t_out != following.policy.t:
                 raise InvalidPolicy(
@@ -161,22 +173,23 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
             f"the policy was made for network {policy.network} ({policy.network_hash[:12]}), "
             f"this one is {network.trained_hash[:12]}; search again for it"
         )
-    names = [stage.name for stage in network.stages]
+    stages = network.stages
+    names = [stage.name for stage in stages]
     if set(names) != set(policy.layers):
         raise InvalidPolicy(f"the policy has layers {sorted(policy.layers)}, the network {sorted(names)}")
     if network.widths != policy.widths():
         raise InvalidPolicy("the policy's layers do not have the order and widths that the network was quantised to")
     layers = []
-    for stage, following in zip(network.stages, (*network.stages[1:], None), strict=True):
-        chosen = policy.layers[stage.name]
-        least = least_modulus_bits(stage)
-        if chosen.t < 1 << least:
-            raise InvalidPolicy(f"layer {stage.name}: t = {chosen.t} would wrap; its accumulators need t = 2^{least}")
+    least = least_modulus_bits(network)
+    for stage, following in zip(stages, (*stages[1:], None), strict=True):
+        chosen, bits = policy.layers[stage.name], least[stage.name]
+        if chosen.t < 1 << bits:
+            raise InvalidPolicy(f"layer {stage.name}: t = {chosen.t} would wrap; its accumulators need t = 2^{bits}")
         nonlinear = None
         if stage.requantise is not None and following is not None:
             after = stage.requantise
             t_out = policy.layers[following.name].t
-            nonlinear = Nonlinear(shift=after.shift, bits=after.bits, relu=after.relu, t_out=t_out)
+            nonlinear = Nonlinear(shifts=tuple(after.shifts.tolist()), bits=after.bits, relu=after.relu, t_out=t_out)
         layers.append(AgreedLayer(stage.name, linear_shape(stage), chosen, nonlinear))
     return Agreement(
         protocol_version=PROTOCOL_VERSION,
@@ -184,8 +197,8 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
         network_hash=policy.network_hash,
         circuit_privacy=policy.circuit_privacy,
         security=policy.security,
-        input_shape=network.stages[0].input_shape,
-        input_bits=network.stages[0].input_bits,
+        input_shape=network.input_shape,
+        input_bits=stages[0].input_bits,
         input_step=network.input_step,
         logit_scale=network.logit_scale,
         layers=tuple(layers),

@@ -5,8 +5,9 @@ words) is the way to coefficients that the binding has no accessor for.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -136,38 +137,39 @@ class SealContext:
         """The words (2, limbs, n) of a ciphertext, in its form."""
         return np.frombuffer(ciphertext.to_string(), "<u8", offset=_CIPHERTEXT_WORDS).reshape(2, -1, self.he_set.n)
 
-    def galois_keys(self, elements: Sequence[int], words: Words) -> "Seal":
-        """Key-switching keys by Galois element, from words (elements, digits, 2, key limbs, n) in NTT form.
+    def galois_keys(self, keys: Iterable[tuple[int, Sequence[Words]]]) -> "Seal":
+        """Key-switching keys: Galois elements in ascending order, each with its digits (2, key limbs, n) in NTT form.
 
         Raises:
             ProtocolError: if SEAL finds a word out of range.
         """
-        n = self.he_set.n
-        keys = {(element - 1) // 2: own for element, own in zip(elements, words, strict=True)}
+        n, done = self.he_set.n, 0
         parts = [self._parms_id(self.key_limbs), struct.pack("<Q", n)]
-        for index in range(n):
-            own = keys.get(index, ())
-            parts.append(struct.pack("<Q", len(own)))
-            parts.extend(self.serialised(digit, ntt=True) for digit in own)
+        for element, digits in keys:
+            index = (element - 1) // 2
+            parts.append(bytes(8 * (index - done)) + struct.pack("<Q", len(digits)))
+            parts.extend(self.serialised(digit, ntt=True) for digit in digits)
+            done = index + 1
+        parts.append(bytes(8 * (n - done)))
         try:
             return self.context.from_galois_str(_object(b"".join(parts)))
         except (RuntimeError, ValueError) as error:
             raise refused("load", error) from None
 
-    def galois_words(self, keys: "Seal", elements: Sequence[int]) -> Words:
-        """The inverse of `galois_keys`: words (elements, digits, 2, key limbs, n) of serialised keys."""
-        n, limbs, digits = self.he_set.n, self.key_limbs, len(self.he_set.limbs)
+    def galois_digits(self, keys: "Seal", elements: Sequence[int]) -> Iterator[Words]:
+        """The inverse of `galois_keys`: every digit (2, key limbs, n) of all `elements`, which must ascend."""
+        shape = (2, self.key_limbs, self.he_set.n)
         serialised = keys.to_string()
-        size = _CIPHERTEXT_WORDS + 16 * limbs * n
-        found = np.empty((len(elements), digits, 2, limbs, n), np.uint64)
-        by_index = sorted(range(len(elements)), key=lambda i: elements[i])
-        for rank, place in enumerate(by_index):
-            # A count for every index up to this one, and all keys of smaller indices, come before.
-            start = _PARMS_ID.stop + 8 + 8 * ((elements[place] - 1) // 2 + 1) + rank * digits * size
-            for digit in range(digits):
-                at = start + digit * size + _CIPHERTEXT_WORDS
-                found[place, digit] = np.frombuffer(serialised, "<u8", 2 * limbs * n, at).reshape(2, limbs, n)
-        return found
+        at, done = _PARMS_ID.stop + 8, 0
+        for element in elements:
+            index = (element - 1) // 2
+            at += 8 * (index + 1 - done)  # counts of digits: none for elements without a key
+            done = index + 1
+            for _ in self.he_set.limbs:
+                at += _CIPHERTEXT_WORDS
+                words = np.frombuffer(serialised, "<u8", prod(shape), at)
+                at += words.nbytes
+                yield words.reshape(shape)
 
 
 @lru_cache(_CONTEXTS)

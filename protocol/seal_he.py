@@ -13,7 +13,7 @@ from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.randomness import random_below, wide_noise
 from autoprivacy.protocol.seal_context import refused, seal_context
-from autoprivacy.protocol.seal_keys import SWAP, ClientKeys, ServerKeys, galois_elements
+from autoprivacy.protocol.seal_keys import SWAP, ClientKeys, ServerKeys, galois_element
 from autoprivacy.protocol.wire import (
     WHOLE_LIMB,
     Response,
@@ -163,9 +163,10 @@ class SealServer:
     def _automorphism(self, ciphertext: "Seal", step: int) -> "Seal":
         if step not in self._keys.steps:
             raise InvalidPolicy(f"no Galois key for step {step}; the keys serve {self._keys.steps}")
-        (element,) = galois_elements(self._set.n, (step,))
         try:
-            return self._evaluator.apply_galois(ciphertext, element, self._keys.galois(self._set))
+            return self._evaluator.apply_galois(
+                ciphertext, galois_element(self._set.n, step), self._keys.galois(self._set)
+            )
         except RuntimeError as error:
             raise refused("rotate", error) from None
 

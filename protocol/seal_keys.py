@@ -4,7 +4,7 @@ Keys serve every t. The client sends an encryption of zero modulo q (the public 
 Galois keys of exactly the steps that it takes, modulo q times the special prime; all words at the width of their prime.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ import numpy as np
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.seal_context import SealContext, seal_context
-from autoprivacy.protocol.wire import check_length, ciphertext_bytes, pack_ciphertext, unpack_ciphertext
+from autoprivacy.protocol.wire import Words, check_length, ciphertext_bytes, pack_ciphertext, unpack_ciphertext
 from autoprivacy.protocol.zero_encryption import ZeroEncryptor
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SWAP: Final = 0
 
 
 def rotation_steps(he_set: HeSet, steps: Iterable[int]) -> tuple[int, ...]:
-    """The distinct steps of rotations to the left, `SWAP` among them, in the order in which keys are sent.
+    """The distinct steps of rotations to the left, `SWAP` among them, that need a key.
 
     Raises:
         InvalidPolicy: if a step is none, or the set cannot switch keys.
@@ -38,9 +38,9 @@ def rotation_steps(he_set: HeSet, steps: Iterable[int]) -> tuple[int, ...]:
     return found
 
 
-def galois_elements(n: int, steps: Iterable[int]) -> tuple[int, ...]:
-    """The g of the automorphism X -> X^g of each step, as in SEAL: powers of 3 modulo 2n, and -1 for `SWAP`."""
-    return tuple(2 * n - 1 if step == SWAP else pow(3, step, 2 * n) for step in steps)
+def galois_element(n: int, step: int) -> int:
+    """The g of a step's automorphism X -> X^g, as in SEAL: a power of 3 modulo 2n, and -1 for `SWAP`."""
+    return 2 * n - 1 if step == SWAP else pow(3, step, 2 * n)
 
 
 def galois_key_bytes(he_set: HeSet, steps: Iterable[int]) -> int:
@@ -85,8 +85,8 @@ class ClientKeys:
             return message
         galois = context.seal.GaloisKeys()
         context.seal.KeyGenerator(context.context, secret).create_galois_keys(list(ordered), galois)
-        words = context.galois_words(galois, galois_elements(he_set.n, ordered))
-        return message + b"".join(pack_ciphertext(digit, he_set.primes) for step in words for digit in step)
+        digits = context.galois_digits(galois, _elements(he_set.n, ordered))
+        return message + b"".join(pack_ciphertext(digit, he_set.primes) for digit in digits)
 
 
 class ServerKeys:
@@ -112,12 +112,17 @@ class ServerKeys:
     def galois(self, he_set: HeSet) -> "Seal":
         """The Galois keys as an object for `he_set`; made once for each t, because SEAL binds keys to it."""
         if he_set.t not in self._galois:
-            elements = galois_elements(he_set.n, self.steps)
-            self._galois[he_set.t] = seal_context(he_set).galois_keys(elements, self._galois_words())
+            self._galois[he_set.t] = seal_context(he_set).galois_keys(self._galois_digits())
         return self._galois[he_set.t]
 
-    def _galois_words(self) -> "np.ndarray[Any, np.dtype[np.uint64]]":
-        he_set, size = self.he_set, ciphertext_bytes(self.he_set.n, self.he_set.primes)
-        shape = (len(self.steps), len(he_set.limbs), 2, len(he_set.primes), he_set.n)
+    def _galois_digits(self) -> Iterator[tuple[int, list[Words]]]:
+        n, primes = self.he_set.n, self.he_set.primes
+        size = ciphertext_bytes(n, primes)
         pieces = (self._galois_message[at : at + size] for at in range(0, len(self._galois_message), size))
-        return np.stack([unpack_ciphertext(piece, he_set.n, he_set.primes) for piece in pieces]).reshape(shape)
+        for element in _elements(n, self.steps):
+            yield element, [unpack_ciphertext(next(pieces), n, primes) for _ in self.he_set.limbs]
+
+
+def _elements(n: int, steps: Iterable[int]) -> list[int]:
+    """The Galois elements of `steps`, ascending: the order in which keys are sent, and in which SEAL stores them."""
+    return sorted(galois_element(n, step) for step in steps)

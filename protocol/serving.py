@@ -12,7 +12,8 @@ from pathlib import Path
 from autoprivacy.common.errors import AutoPrivacyError, BadInput
 from autoprivacy.common.records import load
 from autoprivacy.networks import data, zoo
-from autoprivacy.networks.quantisation import QuantisedNetwork, quantise
+from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.policy import Agreement, Policy, agree
 from autoprivacy.protocol.session import Server
 from autoprivacy.protocol.transport import Channel, load_key, parse_address
@@ -22,7 +23,7 @@ def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwo
     """A policy, its network at the policy's widths, and what both parties agree on."""
     trained = zoo.load(network)
     policy = load(Policy, policy_file)
-    quantised = quantise(trained, policy.widths(), data.splits(trained.network.name).calibrate.x)
+    quantised = Quantiser(trained, data.splits(trained.network.name).calibrate.x).quantise(policy.widths())
     return policy, quantised, agree(quantised, policy)
 
 

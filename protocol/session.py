@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import parse, record, to_json
-from autoprivacy.networks.quantisation import QuantisedNetwork, to_integers
+from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.networks.rounding import to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
-from autoprivacy.protocol.circuits import Circuit
 from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import (
     ANSWER_BYTES,
     OFFER_BYTES,
@@ -23,7 +24,7 @@ from autoprivacy.protocol.oblivious_transfer import (
     CorrelatedOtSender,
     extension_bytes,
 )
-from autoprivacy.protocol.plan import circuit_of, distinct_key_sets, opened_bytes
+from autoprivacy.protocol.plan import batches_of, distinct_key_sets, opened_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_he import SealClient, SealServer
@@ -119,7 +120,7 @@ class Server:
         self._message = to_json(agreement, indent=None).encode()
         self._key = key
         self._reveal = reveal_for_testing
-        self._circuits = [circuit_of(layer) for layer in agreement.layers]
+        self._batches = [batches_of(layer) for layer in agreement.layers]
 
     def converse(self, channel: Channel) -> int:
         """Serve one client until it ends the session; returns how many inferences it got.
@@ -178,7 +179,7 @@ class Server:
         delta: bytes,
     ) -> tuple[IntArray | None, IntArray, LayerTimes]:
         """One layer: the server's share of what comes out, its share of the accumulators, and its times."""
-        layer, circuit, watch = self._agreement.layers[index], self._circuits[index], _Stopwatch()
+        layer, batches, watch = self._agreement.layers[index], self._batches[index], _Stopwatch()
         sizes = _request_sizes(layer)
         content = channel.receive(Kind.CIPHERTEXTS, sum(sizes))
         with watch("he_s"):
@@ -187,16 +188,16 @@ class Server:
             values_per_channel = layer.shape.output_values // layer.shape.out_channels
             kept = (kept + np.repeat(self._stages[index].bias, values_per_channel)) % layer.policy.t
         channel.send(Kind.RESPONSES, *responses)
-        if circuit is None or layer.nonlinear is None:
+        if layer.nonlinear is None:
             channel.send(Kind.LOGIT_SHARE, _native.pack_bits(kept.astype(np.uint64), layer.policy.t.bit_length() - 1))
             return None, kept, watch.times()
-        transfers = len(kept) * nonlinear_layer.client_bits(circuit)
+        transfers = sum(batch.transfers for batch in batches)
         columns = channel.receive(Kind.OT_COLUMNS, extension_bytes(transfers))
         with watch("ot_s"):
             zero_labels = ot.extend(columns, transfers)
         with watch("gc_s"):
             mask = random_below(layer.nonlinear.t_out, len(kept)).astype(np.int64)
-            message = nonlinear_layer.garble(circuit, kept, mask, zero_labels, delta)
+            message = nonlinear_layer.garble(batches, kept, mask, zero_labels, delta)
         channel.send(Kind.GARBLED, message)
         return mask, kept, watch.times()
 
@@ -242,7 +243,7 @@ class Client:
         for layer in self.agreement.layers:
             he_set = layer.policy.he_set(self.agreement.security)
             self._parties.append(SealClient(he_set, keys[he_set.key_parameters]))
-        self._circuits = [circuit_of(layer) for layer in self.agreement.layers]
+        self._batches = [batches_of(layer) for layer in self.agreement.layers]
         self._ot = CorrelatedOtReceiver()
         self._channel.send(Kind.BASE_OT, self._ot.offer_base())
         self._ot.finish_base(self._channel.receive(Kind.BASE_OT, ANSWER_BYTES))
@@ -270,8 +271,8 @@ class Client:
         channel.send(Kind.COMMAND, command)
         share = to_integers(image / agreement.input_step, 0, (1 << agreement.input_bits) - 1)
         times, accumulators = [], []
-        for he, circuit, layer in zip(self._parties, self._circuits, agreement.layers, strict=True):
-            share, own, spent = self._layer(he, circuit, layer, share)
+        for he, batches, layer in zip(self._parties, self._batches, agreement.layers, strict=True):
+            share, own, spent = self._layer(he, batches, layer, share)
             times.append(spent)
             accumulators.append(own)
         latency = time.perf_counter() - start
@@ -285,7 +286,7 @@ class Client:
         return inference, accumulators
 
     def _layer(
-        self, he: SealClient, circuit: Circuit | None, layer: AgreedLayer, share: IntArray
+        self, he: SealClient, batches: Sequence[Batch], layer: AgreedLayer, share: IntArray
     ) -> tuple[IntArray, IntArray, LayerTimes]:
         """One layer: the client's share of what comes out (or the logits), of the accumulators, and its times."""
         channel, watch, t = self._channel, _Stopwatch(), layer.policy.t
@@ -296,16 +297,16 @@ class Client:
         content = channel.receive(Kind.RESPONSES, sum(sizes))
         with watch("he_s"):
             own = linear_layer.finish(he, layer.layout, _split(content, sizes))
-        if circuit is None:
+        if not batches:
             packed = channel.receive(Kind.LOGIT_SHARE, opened_bytes(layer))
             theirs = unpack_words(packed, t.bit_length() - 1, len(own)).astype(np.int64)
             return _centred(own + theirs, t), own, watch.times()
         with watch("ot_s"):
-            columns, labels = self._ot.extend(nonlinear_layer.choices(circuit, own))
+            columns, labels = self._ot.extend(nonlinear_layer.choices(batches, own))
         channel.send(Kind.OT_COLUMNS, columns)
-        message = channel.receive(Kind.GARBLED, garbling.garbled_bytes(circuit, len(own)))
+        message = channel.receive(Kind.GARBLED, sum(batch.message_bytes for batch in batches))
         with watch("gc_s"):
-            following = nonlinear_layer.evaluate(circuit, labels, message, len(own))
+            following = nonlinear_layer.evaluate(batches, labels, message)
         return following, own, watch.times()
 
     def close(self) -> None:

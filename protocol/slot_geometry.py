@@ -2,8 +2,8 @@
 
 | symbol | meaning |
 |---|---|
-| stride phase | every stride-th row (column) of the padded input, from a residue on: a strided convolution is one of stride 1 over phases |
-| tap | a row (column) of the kernel; it belongs to the phase of its residue |
+| stride phase | every stride-th row (column) of the padded input: strided, a channel is several phases of stride 1 |
+| tap | a row (column) of the kernel; it reads the phase of its residue modulo the stride |
 | shift | how many stored rows (columns) further on than its output a tap reads |
 | window | the output rows (columns) that one block yields |
 
@@ -18,7 +18,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.protocol.linear_shape import IntArray, LinearShape, Pair
+from autoprivacy.networks.graph import Pair
+from autoprivacy.protocol.linear_shape import IntArray, LinearShape
 
 BoolArray = NDArray[np.bool_]
 
@@ -36,7 +37,7 @@ def power_of_two(least: int) -> int:
 class Phase:
     """One stride phase of an axis: `length` stored rows, which start with row `first` of the phase.
 
-    `shifts` maps the taps that read at least one stored row.
+    `shifts` maps every tap that reads a stored row to its shift.
     """
 
     residue: int
@@ -46,8 +47,8 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The height or the width of a layer; `before` is its padding in front, `window` how many outputs a block yields."""
+class PhaseAxis:
+    """The height or the width of a layer, padded by `before` in front; a block yields `window` of its `out` outputs."""
 
     size: int
     before: int
@@ -87,7 +88,7 @@ class Axis:
     @property
     def stored(self) -> int:
         """Rows of a block: those of the longest phase, and one for every output."""
-        return max(self.outputs, *(phase.length for phase in self.phases), 1)
+        return max(self.outputs, *(phase.length for phase in self.phases))
 
     def sources(self, window: int, phase: Phase) -> IntArray:
         """The input row that each stored row holds, -1 for none."""
@@ -110,11 +111,11 @@ class Geometry:
     window: Pair
 
     @cached_property
-    def axes(self) -> tuple[Axis, Axis]:
+    def axes(self) -> tuple[PhaseAxis, PhaseAxis]:
         """The height and the width."""
         shape = self.shape
         height, width = (
-            Axis(size, before, kernel, stride, out, window)
+            PhaseAxis(size, before, kernel, stride, out, window)
             for size, before, kernel, stride, out, window in zip(
                 (shape.height, shape.width),
                 shape.padding[:2],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoprivacy.protocol.linear_layer import C, ClientHe, P, ServerHe, W
-from autoprivacy.protocol.packing import IntArray
+from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.slot_packing import SlotLayout
 
 
@@ -43,10 +43,11 @@ def answer(
     for slab in range(layout.window_slabs * layout.group_slabs):
         first = slab % layout.group_slabs * per_slab
         sums = weights[first : first + per_slab]
-        used = np.array([[weight is not None for weight in products] for products in sums]).any(axis=0)
+        used = [any(weight is not None for weight in product) for product in zip(*sums, strict=True)]
         rotated: list[C | None] = []
-        for part_used in used.reshape(layout.in_parts, -1):
-            rotated += _rotations(he, layout, next(inputs), part_used)
+        for of_input in np.array(used).reshape(layout.in_parts, -1).tolist():
+            of_one = _rotations(he, layout, next(inputs), of_input)
+            rotated.extend(of_one)
         for start in range(0, per_slab, per_response):
             positions, index = layout.outputs[len(responses)]
             total = _response(he, layout, rotated, sums[start : start + per_response])

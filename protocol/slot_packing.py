@@ -1,4 +1,4 @@
-"""Packing `slots`: SIMD slots and rotations, as in [Gazelle] and [DELPHI]; convolutions and fully connected layers alike.
+"""Packing `slots`: SIMD slots and rotations [Gazelle, DELPHI], for convolutions and fully connected layers alike.
 
 | symbol | meaning |
 |---|---|
@@ -7,7 +7,7 @@
 | lanes | groups side by side: their blocks with the same channel number form one pitch |
 | c | pitches of a row: N / (lanes · block) |
 | p, o | the tile's input and output channels of a group in a row |
-| D | diagonals: N-cyclic distances, in pitches, between an output channel and the input channels it takes |
+| D | diagonals: the distances, in pitches modulo c, from an output channel to the input channels that it takes |
 
 A fully connected layer is a 1x1 convolution of a 1x1 image: blocks of one slot, c = N; p, o and D make it the hybrid
 method of [Gazelle]. docs/protocol.md has the index formulas.
@@ -23,11 +23,10 @@ import numpy as np
 
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record
-from autoprivacy.protocol.linear_shape import IntArray, LinearShape, Pair
+from autoprivacy.networks.graph import Pair
+from autoprivacy.protocol.linear_shape import IntArray, LinearShape
+from autoprivacy.protocol.seal_keys import SWAP
 from autoprivacy.protocol.slot_geometry import BoolArray, Geometry, power_of_two
-
-SWAP: Final = 0
-"""Among Galois steps: the exchange of both rows, by SEAL's convention."""
 
 MAX_DIRECT_KEYS: Final = 64
 """With more Galois steps than this, rotations by taps and channels are composed of fewer ones."""
@@ -41,12 +40,12 @@ class SlotTile:
 
     | field | meaning |
     |---|---|
-    | window | output rows and columns that one block yields |
+    | window | output rows and columns of a block |
     | in_channels | p: input channels (times stride phases) of a group in a row of an input |
     | out_channels | o: output channels of a group in a row of a response |
     | lanes | groups side by side in a row |
-    | rows | what the two rows differ in: input and output channels (sums then cross rows), output channels only, groups, or windows |
-    | baby_steps | of the D diagonals, how many rotate inputs; sums rotate for the others. 1 is *output rotation*, D *input rotation* |
+    | rows | where both rows differ: input and output channels (sums then cross rows), outputs only, groups, windows |
+    | baby_steps | diagonals for which inputs are rotated, not sums; 1 is *output rotation*, D *input rotation* |
     """
 
     window: Pair
@@ -216,7 +215,8 @@ class SlotLayout:
         """(inputs, n): the flat input value in each slot, -1 for none."""
         geometry, shape = self.geometry, self.shape
         phase, channel = np.divmod(self.in_channels, self._group_channels)
-        slots = np.full((self.window_slabs, self.group_slabs, *self.in_channels.shape, self.tile.lanes, geometry.block), -1)
+        blocks = (self.window_slabs, self.group_slabs, *self.in_channels.shape, self.tile.lanes)
+        slots = np.full((*blocks, geometry.block), -1)
         group = self._groups[:, None, :, None, :, None]
         plane = group * self._group_channels + channel[None, :, :, :, None, None]
         held = (group >= 0) & (self.in_channels >= 0)[None, :, :, :, None, None]
@@ -255,26 +255,27 @@ class SlotLayout:
         return np.concatenate(slots), np.concatenate(index)
 
     @cached_property
-    def _read(self) -> IntArray:
-        """(in_parts, baby steps, 2, c): the input channel that each pitch meets in a rotated input, -1 for none."""
+    def _read(self) -> tuple[IntArray, IntArray]:
+        """(in_parts, baby steps, 1, 2, c, 1): phase (-1 for none) and channel that a pitch meets in a rotated input."""
         pitch = np.arange(self.pitches) + np.arange(self.tile.baby_steps)[:, None]
-        return self.in_channels[:, :, pitch % self.pitches].swapaxes(1, 2)
+        met = self.in_channels[:, :, pitch % self.pitches].swapaxes(1, 2)
+        phase, channel = np.divmod(met[:, :, None, :, :, None], self._group_channels)
+        return phase, channel
 
     @cached_property
-    def _reads(self) -> BoolArray:
-        """(in_parts, baby steps, shifts, 2, c, 1, block): the slots in which a tap does not fall off its channel."""
-        phase = self._read // self._group_channels
-        return np.moveaxis(self.geometry.reads[phase], -2, 2)[..., None, :]
+    def _shift(self) -> IntArray:
+        """(shifts, 1, 1, 1): every shift, to go with `_read`."""
+        return np.arange(len(self.geometry.shifts))[:, None, None, None]
 
     def _weight_index(self, group_slab: int, part: int, swap: int, giant: int) -> IntArray:
-        """(in_parts, baby steps, shifts, 2, c, lanes): the flat weight in each block of a sum's multipliers, -1 for none.
+        """(in_parts, baby steps, shifts, 2, c, lanes): the flat weight in every block of one sum's multipliers, or -1.
 
         A sum sits where its rotation by `giant` rounds of baby steps, and by `swap` rows, brings it to its output.
         """
         out = self.out_channels[part, ::-1] if swap else self.out_channels[part]
         out = np.roll(out, giant * self.tile.baby_steps, axis=1)[:, :, None]
-        phase, channel = (part[:, :, None, :, :, None] for part in np.divmod(self._read, self._group_channels))
-        tap = np.moveaxis(self.geometry.taps[phase[:, :, 0, :, :, 0]], -1, 2)[..., None]
+        phase, channel = self._read
+        tap = self.geometry.taps[phase, self._shift]
         group = self._groups[group_slab][:, None, :]
         plane = (group * self.group_outputs + out) * self._group_channels + channel
         there = (group >= 0) & (out >= 0) & (phase >= 0) & (tap >= 0)
@@ -289,14 +290,16 @@ class SlotLayout:
     def encode_weights(self, weight: IntArray) -> Iterator[IntArray]:
         """The multipliers (products, n) of one sum after the other, in the order of `products_shape`."""
         flat = np.append(weight.ravel(), 0)
+        reads = self.geometry.reads[self._read[0], self._shift]
         for which in np.ndindex(self.products_shape[:4]):
             values = flat[self._weight_index(*which)]
-            yield (values[..., None] * self._reads).reshape(-1, self.n)
+            yield (values[..., None] * reads).reshape(-1, self.n)
 
     def nonzero(self, weight: IntArray) -> BoolArray:
         """Which products of `products_shape` have a weight other than zero: what the server does."""
         flat = np.append(weight.ravel() != 0, [False])
-        found = [flat[self._weight_index(*which)].any(axis=(-3, -2, -1)) for which in np.ndindex(self.products_shape[:4])]
+        sums = np.ndindex(self.products_shape[:4])
+        found = [flat[self._weight_index(*which)].any(axis=(-3, -2, -1)) for which in sums]
         return np.array(found, bool).reshape(self.products_shape)
 
     @cached_property
@@ -342,7 +345,7 @@ class SlotLayout:
         Each is made directly, by a Galois key of its own, while there are at most `MAX_DIRECT_KEYS`; else by columns,
         then rows, then channels.
         """
-        needed = np.argwhere(self.structure.any(axis=(0, 1, 2, 3, 4)))
+        needed = np.argwhere(np.logical_or.reduce(self.structure, axis=(0, 1, 2, 3, 4)))
         direct = {int(self.baby_rotations[baby, shift]): 0 for baby, shift in needed}
         direct.pop(0, None)
         if len(direct) <= MAX_DIRECT_KEYS:
@@ -361,7 +364,7 @@ class SlotLayout:
     def steps(self) -> tuple[int, ...]:
         """The Galois steps that the layer needs a key for; `SWAP` among them where sums cross rows."""
         found = {(step - parent) % self.row for step, parent in self.parents.items()}
-        sums = self.structure.any(axis=(0, 1, 4, 5, 6))
+        sums = np.logical_or.reduce(self.structure, axis=(0, 1, 4, 5, 6))
         if sums[:, 1:].any():
             found.add(self.giant_rotation)
         if sums[1:].any():

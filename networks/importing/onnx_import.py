@@ -56,7 +56,20 @@ def _read(path: Path) -> "onnx.ModelProto":
         raise BadInput(f"not a whole ONNX file ({error}); export it again") from None
     if not model.HasField("graph") or not model.graph.node:
         raise BadInput("not an ONNX file, or one without a graph; export it again")
+    _check_names(model.graph)
     return model
+
+
+def _check_names(graph: "onnx.GraphProto") -> None:
+    """Refuse what protobuf lets pass: names that are not UTF-8, which it hands out as bytes."""
+    for node in graph.node:
+        names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        if not all(isinstance(name, str) for name in names):
+            raise BadInput(f"the names of a node, {names}, are not text; the file is damaged")
+    for info in (*graph.input, *graph.output):
+        names = (info.name, *(dim.dim_param for dim in info.type.tensor_type.shape.dim))
+        if not all(isinstance(name, str) for name in names):
+            raise BadInput(f"the names of an input or output, {names}, are not text; the file is damaged")
 
 
 def _import(model: "onnx.ModelProto", name: str) -> Imported:

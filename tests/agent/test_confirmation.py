@@ -10,7 +10,7 @@ from autoprivacy.agent.confirmation import Verdict, _verdict, seen_errors
 from autoprivacy.agent.space import Space
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.networks import reference
-from autoprivacy.networks.quantisation import QuantisedNetwork
+from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.session import Revealed
 from tests.conftest import PLAIN
 

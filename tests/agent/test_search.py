@@ -14,8 +14,8 @@ from autoprivacy.common.errors import InvalidPolicy, Refused
 from autoprivacy.common.progress import Advance
 from autoprivacy.common.records import to_json
 from autoprivacy.models.prediction import Deployment, predict
+from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.data import Split
-from autoprivacy.networks.quantisation import least_modulus_bits
 from autoprivacy.protocol.plan import plan
 from autoprivacy.protocol.policy import agree, zero_tiles
 from autoprivacy.protocol.security import MAX_MODULUS_BITS
@@ -145,9 +145,9 @@ def test_only_secure_policies_that_hold_their_accumulators_exist(space: Space) -
     for choice in space_module.CHOICES:
         choices = (choice,) * len(space.layers)
         made = space.policy(choices, method="by hand")
-        for stage in space.network(choices).stages:
-            layer = made.layers[stage.name]
-            assert layer.t == 1 << least_modulus_bits(stage)
+        for name, least in least_modulus_bits(space.network(choices)).items():
+            layer = made.layers[name]
+            assert layer.t == 1 << least
             assert layer.limbs[0].bit_length() <= MAX_MODULUS_BITS["he2024"][layer.n]
             assert layer.weight_bits == choice.weight_bits
 

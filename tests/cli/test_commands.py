@@ -23,7 +23,18 @@ from tests import synthetic
 Run = Callable[..., tuple[int, str, str]]
 
 COMMANDS = (
-    *("networks list", "networks show", "data list", "data fetch", "train", "profile", "profiles list", "profiles show", "fit", "predict"),
+    *(
+        "networks list",
+        "networks show",
+        "data list",
+        "data fetch",
+        "train",
+        "profile",
+        "profiles list",
+        "profiles show",
+        "fit",
+        "predict",
+    ),
     *("search", "policy show", "key new", "serve", "infer", "confirm", "tune"),
 )
 
@@ -141,7 +152,9 @@ def test_a_command_without_arguments_shows_its_help(run: Run, group: tuple[str, 
 def test_networks_list_is_one_json_document(run: Run) -> None:
     code, out, _ = run("networks", "list", "--json")
     assert code == 0
-    assert "digits-cnn" in json.loads(out)
+    listed = {each["name"]: each for each in json.loads(out)}
+    assert listed["digits-cnn"]["trained"] is True
+    assert listed["resnet32"]["total"]["relus"] == 11 * 16 * 32**2 + 10 * 32 * 16**2 + 10 * 64 * 8**2
 
 
 def test_networks_show_is_one_json_document(run: Run) -> None:

@@ -19,7 +19,7 @@ Arrays = Mapping[str, NDArray[Any]]
 def node(operator: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
     """One node; `inputs` and `output` are names between blanks, '-' an input that is left out."""
     names = ["" if name == "-" else name for name in inputs.split()]
-    return helper.make_node(operator, names, output.split(), name=f"the_{output.split()[0]}", **attributes)
+    return helper.make_node(operator, names, output.split(), name=f"the_{output.split(maxsplit=1)[0]}", **attributes)
 
 
 def model(

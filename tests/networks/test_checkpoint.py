@@ -149,32 +149,30 @@ def _twice_the_same(path: Path) -> None:
     ("damage", "file", "reason"),
     [
         (lambda path: path.unlink(), "net.json", "cannot be read"),
-        (lambda path: path.with_suffix(".npz").unlink(), "net.npz", "cannot be read"),
+        (lambda path: path.with_suffix(".npz").unlink(), "net.npz", "No such file"),
         (lambda path: path.write_text(""), "net.json", "JSON"),
         (lambda path: path.write_text(path.read_text()[:-40]), "net.json", "JSON"),
         (lambda path: path.write_text("[]"), "net.json", "document"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "net.json", "text"),
-        (_json(lambda document: document.update(schema_version=2)), "net.json", "schema_version"),
+        (_json(lambda document: document.update(schema_version=1)), "net.json", "schema_version"),
         (_json(lambda document: document.pop("hash")), "net.json", "hash"),
         (_json(lambda document: document.update(hash="0" * 64)), "net.json", "hash"),
         (_json(lambda document: document.update(made_by="me")), "net.json", "made_by"),
         (_json(lambda document: document["network"].update(name="other")), "net.json", "hash"),  # type: ignore[attr-defined]  # JSON
-        (_json(lambda document: document["network"]["layers"][0].update(padding=0)), "net.npz", "fc.weight"),  # type: ignore[index]  # JSON
-        (_json(lambda document: document["network"]["layers"][0].update(padding=5)), "net.json", "conv1"),  # type: ignore[index]  # JSON
-        (_json(lambda document: document["network"]["layers"].pop()), "net.npz", "fc.bias"),  # type: ignore[index]  # JSON
+        (_json(lambda document: document["network"]["layers"][0].update(padding=[0] * 4)), "net.npz", "fc.weight"),  # type: ignore[index]  # JSON
+        (_json(lambda document: document["network"]["layers"][0].update(padding=[5] * 4)), "net.json", "conv1"),  # type: ignore[index]  # JSON
+        (_json(lambda document: document["network"]["layers"].pop()), "net.json", "hash"),  # type: ignore[index]  # JSON
         (_truncated(0), "net.npz", "whole"),
         (_truncated(300), "net.npz", "whole"),
         (_truncated(16_000), "net.npz", "whole"),
         (lambda path: path.with_suffix(".npz").write_text("weights"), "net.npz", "whole"),
         (_npz(lambda arrays: arrays.pop("conv2.bias")), "net.npz", "'conv2.bias' is missing"),
-        (_npz(lambda arrays: arrays.update(extra=np.zeros(1, np.float32))), "net.npz", "'extra' is unexpected"),
         (_npz(lambda arrays: arrays.update({"fc.bias": np.zeros(9, np.float32)})), "net.npz", "shape (9,)"),
         (_npz(lambda arrays: arrays.update({"fc.bias": np.float32(0)})), "net.npz", "fc.bias"),  # type: ignore[dict-item]  # a scalar on purpose
         (_npz(lambda arrays: arrays.update({"fc.bias": np.zeros(10)})), "net.npz", "float32"),
         (_npz(lambda arrays: arrays.update({"fc.bias": np.array([None] * 10)})), "net.npz", "fc.bias"),
         (_npz(lambda arrays: arrays.update({"fc.bias": arrays["fc.bias"] * np.float32("nan")})), "net.npz", "finite"),
         (_npz(lambda arrays: arrays.update({"fc.bias": arrays["fc.bias"] * 2})), "net.json", "hash"),
-        (_npz(lambda arrays: arrays.update({"fc.weight": arrays["fc.weight"].T.copy().T})), "net.npz", "C order"),
         (_lying_header, "net.npz", "shape (1000000000000,)"),
         (_long_member, "net.npz", "40 bytes"),
         (_short_member, "net.npz", "40 bytes"),
@@ -194,6 +192,11 @@ def test_a_damaged_checkpoint_is_one_line_that_names_file_and_fault(
     assert message.count(str(stored.parent)) == 1
     assert reason in message
     assert "\n" not in message
+
+
+def test_neither_another_array_nor_the_order_in_memory_changes_a_network(trained: TrainedNetwork, stored: Path) -> None:
+    _npz(lambda arrays: arrays.update(extra=np.zeros(1), **{"fc.weight": arrays["fc.weight"].T.copy().T}))(stored)
+    assert checkpoint.load(stored).hash == trained.hash
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)

@@ -283,7 +283,7 @@ def test_a_channel_of_zeros_takes_the_finest_step_of_the_others() -> None:
 
 
 def test_a_channel_of_tiny_weights_does_not_make_its_bias_huge() -> None:
-    weights = {"a.weight": [7, 7, 2.0**-30, 0], "a.bias": [0, 8], "b.weight": [1, 1]}
+    weights: dict[str, list[float]] = {"a.weight": [7, 7, 2.0**-30, 0], "a.bias": [0, 8], "b.weight": [1, 1]}
     quantised, logits = quantised_at(small(weights, *HIDDEN), [[1, 0], [0, 1]])
     a = layers_of(quantised)["a"]
     lows, highs = accumulator_bounds(quantised)["a"]
@@ -295,7 +295,7 @@ def test_a_channel_of_tiny_weights_does_not_make_its_bias_huge() -> None:
 
 
 def test_a_tiny_channel_does_not_make_the_rounding_constant_huge() -> None:
-    weights = {"a.weight": [7, 7, 2.0**-30, 0], "b.weight": [1, 1]}
+    weights: dict[str, list[float]] = {"a.weight": [7, 7, 2.0**-30, 0], "b.weight": [1, 1]}
     quantised, logits = quantised_at(small(weights, *HIDDEN), [[1, 0], [0, 1]])
     assert least_modulus_bits(quantised)["a"] <= 9
     np.testing.assert_allclose(logits.ravel(), [7, 7])

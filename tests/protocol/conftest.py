@@ -13,16 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from autoprivacy.networks import data, load, reference
+from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
-from autoprivacy.networks.quantisation import (
-    LayerWidths,
-    QuantisedNetwork,
-    Widths,
-    least_modulus_bits,
-    quantise,
-    uniform_widths,
-)
+from autoprivacy.networks.integer_network import LayerWidths, QuantisedNetwork, Widths
+from autoprivacy.networks.quantisation import Quantiser, uniform_widths
 from autoprivacy.protocol.he_set import ntt_prime
 from autoprivacy.protocol.packing import Tile
 from autoprivacy.protocol.policy import Agreement, LayerPolicy, Policy, Provenance, agree, linear_shape
@@ -43,11 +38,11 @@ class Deployed:
     agreement: Agreement
 
     def least_bits(self, name: str) -> int:
-        return next(least_modulus_bits(stage) for stage in self.network.stages if stage.name == name)
+        return least_modulus_bits(self.network)[name]
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
         """The exact integer reference's."""
-        return reference.run(self.network, self.network.quantise_input(images)).logits
+        return reference.logits(self.network, self.network.quantise_input(images))
 
 
 Deploy = Callable[..., Deployed]
@@ -67,20 +62,23 @@ def digits() -> Splits:
 def deploy(trained: TrainedNetwork, digits: Splits) -> Deploy:
     """`deploy(sets, weight_bits, tiles)`: by layer a pair (n, bits of q), and default tiles unless others are given."""
 
+    quantiser = Quantiser(trained, digits.calibrate.x)
+
     @cache
     def deployed(
         sets: tuple[tuple[int, int], ...], weight_bits: int, tiles: tuple[tuple[int, int, int, int], ...] | None = None
     ) -> Deployed:
         names = [widths.layer for widths in uniform_widths(trained.network, 8).layers]
         widths = Widths(tuple(LayerWidths(name, weight_bits, ACTIVATION_BITS) for name in names))
-        network = quantise(trained, widths, digits.calibrate.x)
+        network = quantiser.quantise(widths)
+        least = least_modulus_bits(network)
         layers = {}
         for index, (stage, (n, q_bits)) in enumerate(zip(network.stages, sets, strict=True)):
             layers[stage.name] = LayerPolicy(
                 packing="coefficients",
                 n=n,
                 limbs=(ntt_prime(n, q_bits),),
-                t=1 << least_modulus_bits(stage),
+                t=1 << least[stage.name],
                 tile=default_tile(linear_shape(stage), n) if tiles is None else Tile(*tiles[index]),
                 weight_bits=weight_bits,
                 activation_bits=ACTIVATION_BITS,

@@ -6,14 +6,16 @@ import pytest
 from autoprivacy.protocol import linear_layer
 from autoprivacy.protocol.error_model import DecryptionError, decryption_error
 from autoprivacy.protocol.he_set import he_set_for
-from autoprivacy.protocol.packing import CoefficientLayout, LinearShape, default_tile
+from autoprivacy.protocol.linear_shape import LinearShape
+from autoprivacy.protocol.packing import CoefficientLayout
 from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
+from autoprivacy.protocol.tiles import default_tile
 
 
 def observed_errors(he_set, weight_range, channels, repeats, seed):
     rng = np.random.default_rng(seed)
-    shape = LinearShape(channels, 14, 14, 4, 3, 1, 1)
+    shape = LinearShape(channels, 14, 14, 4, (3, 3), (1, 1), (1, 1, 1, 1))
     layout = CoefficientLayout(shape, default_tile(shape, he_set.n), he_set.n)
     weight = rng.integers(-weight_range, weight_range + 1, (4, channels, 3, 3))
     errors = []

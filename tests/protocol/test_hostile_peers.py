@@ -30,6 +30,7 @@ from autoprivacy.protocol.transport import (
     greet_as_client,
     greet_as_server,
 )
+from autoprivacy.protocol.wire import ciphertext_bytes
 
 
 def one_line(caught):

@@ -1,13 +1,14 @@
 """The closed-form plan against what a session really does and really sends."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from autoprivacy.protocol import linear_layer, nonlinear_layer, session, transport
+from autoprivacy.networks.integer_network import chain_operations
+from autoprivacy.protocol import garbling, linear_layer, session, transport
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.circuits import Operation
 from autoprivacy.protocol.counting import CountingHe
@@ -18,7 +19,7 @@ from autoprivacy.protocol.session import Client, Inference
 from autoprivacy.protocol.transport import Channel, Kind
 
 SMALL, LARGE = (1024, 26), (2048, 53)
-FEW_CHANNELS = ((1, 3, 10, 10), (3, 5, 6, 10), (50, 3, 1, 1))
+FEW_CHANNELS = ((1, 3, 9, 9), (3, 5, 6, 9), (50, 3, 1, 1))
 WINDOWS = ((1, 8, 4, 5), (2, 3, 5, 4), (128, 1, 1, 1))
 DEPLOYMENTS = {
     "large": (((LARGE,) * 3), 8, None),
@@ -50,7 +51,7 @@ def sparse(deployed):
         weight[len(weight) // 2 :, weight.shape[1] // 2 :] = 0
         weight[0] = 0
         stages.append(replace(stage, weight=weight))
-    network = replace(deployed.network, stages=tuple(stages))
+    network = replace(deployed.network, operations=chain_operations(stages))
     return replace(deployed, network=network, agreement=agree(network, deployed.policy))
 
 
@@ -127,22 +128,22 @@ def recording_channel(frames):
 def record_session(monkeypatch, serving, key, digits):
     def record(deployed):
         seen = Recorded()
-        garble = nonlinear_layer.garble
+        garble = garbling.garble
 
         class RecordingServer(SealServer):
             def __init__(self, *args):
                 super().__init__(*args)
                 seen.servers.append(self)
 
-        def recording_garble(circuit, share, *rest):
+        def recording_garble(circuit, labels, bits, *rest):
             gates = int(np.count_nonzero(circuit.gates[:, 0] == Operation.AND))
-            seen.garbled.append((gates, int((~circuit.server_inputs).sum()), len(share)))
-            return garble(circuit, share, *rest)
+            seen.garbled.append((gates, int((~circuit.server_inputs).sum()), bits.shape[1]))
+            return garble(circuit, labels, bits, *rest)
 
         monkeypatch.setattr(transport, "Channel", recording_channel(seen.up))
         monkeypatch.setattr(serving_module, "Channel", recording_channel(seen.down))
         monkeypatch.setattr(session, "SealServer", RecordingServer)
-        monkeypatch.setattr(nonlinear_layer, "garble", recording_garble)
+        monkeypatch.setattr(garbling, "garble", recording_garble)
         server = serving(deployed)
         with Client(server.address, key, expected=deployed.agreement) as client:
             seen.inferences += [client.infer(image) for image in digits.confirm.x[:INFERENCES]]
@@ -185,24 +186,27 @@ def test_a_session_does_and_sends_what_is_planned(thin, record_session):
         del executed["encode"]
         assert executed == Counter({name: INFERENCES * count for name, count in per_inference.items()})
 
-    circuits = [layer.circuit for layer in planned.layers if layer.circuit is not None]
-    assert len(circuits) == 2
+    circuits = [circuit for layer in planned.layers for circuit in layer.circuits]
+    shifts = [set(layer.nonlinear.shifts) for layer in thin.agreement.layers if layer.nonlinear]
+    assert len(circuits) == sum(map(len, shifts)) > len(shifts) == 2
     expected = [(circuit.and_gates, circuit.client_bits, circuit.instances) for circuit in circuits]
     assert seen.garbled == expected * INFERENCES
 
 
 def test_work_in_circuits_is_that_of_the_batch(deployed):
     for layer in plan(deployed.agreement).layers:
-        work = {each.operation: each for each in layer.work}
-        if layer.circuit is None:
+        work = defaultdict(list)
+        for each in layer.work:
+            work[each.operation].append(each)
+        if not layer.circuits:
             assert not {"garble", "evaluate", "ot_send", "ot_receive"} & set(work)
             continue
-        gates = layer.circuit.instances * layer.circuit.and_gates
-        transfers = layer.circuit.instances * layer.circuit.client_bits
+        batches = [(circuit.instances * circuit.and_gates, circuit.instances) for circuit in layer.circuits]
         for operation in ("garble", "evaluate"):
-            assert (work[operation].items, work[operation].values) == (gates, layer.circuit.instances)
+            assert [(each.items, each.values) for each in work[operation]] == batches
+        transfers = sum(circuit.instances * circuit.client_bits for circuit in layer.circuits)
         for operation in ("ot_send", "ot_receive"):
-            assert work[operation].items == transfers
+            assert [each.items for each in work[operation]] == [transfers]
 
 
 def test_every_byte_of_a_layer_is_work_of_the_link(deployed):

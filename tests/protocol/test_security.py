@@ -34,10 +34,21 @@ def test_primes_are_those_that_seal_takes(n, bits):
 
 def test_a_set_that_is_insecure_or_malformed_cannot_exist():
     with pytest.raises(InsecureParameters):
-        HeSet(n=1024, q=ntt_prime(1024, 27), t=1 << 10)
+        HeSet(n=1024, limbs=(ntt_prime(1024, 27),), t=1 << 10)
     with pytest.raises(InsecureParameters, match="covers only"):
-        HeSet(n=512, q=ntt_prime(512, 20), t=1 << 10)
+        HeSet(n=512, limbs=(ntt_prime(512, 20),), t=1 << 10)
     q = ntt_prime(1024, 26)
-    for wrong in ({"q": q - 2048}, {"t": 3000}, {"t": q + 1}, {"t": 1 << 25}):
+    assert HeSet(n=1024, limbs=(q,), t=3000).q == q
+    for limbs, t in (((q - 2048,), 3000), ((q,), q), ((q,), 1 << 25), ((q,), 1), ((), 3000)):
         with pytest.raises(InvalidPolicy):
-            HeSet(n=1024, q=wrong.get("q", q), t=wrong.get("t", 1 << 12))
+            HeSet(n=1024, limbs=limbs, t=t)
+
+
+def test_the_special_prime_counts_and_must_differ():
+    data, special = ntt_prime(4096, 53), ntt_prime(4096, 52)
+    assert HeSet(n=4096, limbs=(data,), t=1 << 20, special=special).primes == (data, special)
+    with pytest.raises(InsecureParameters, match="107-bit"):
+        HeSet(n=4096, limbs=(data,), t=1 << 20, special=ntt_prime(4096, 54))
+    assert HeSet(n=4096, limbs=(data,), t=1 << 20, special=ntt_prime(4096, 54), security="he2018").security == "he2018"
+    with pytest.raises(InvalidPolicy, match="differ"):
+        HeSet(n=4096, limbs=(data,), t=1 << 20, special=data)
