@@ -39,7 +39,7 @@ def workloads() -> list[Workload]:
 
 
 def he_workloads() -> Iterator[Workload]:
-    """HE operations on the grid, as in `linear_layer.ClientHe` and `ServerHe`."""
+    """HE operations on the grid, as in `he_interface.ClientHe` and `ServerHe`."""
     for n, q_bits in HE_GRID:
         he_set = he_set_for(n, (q_bits,), 1 << 16)
         make = partial(Workload, n=n, q_bits=q_bits, values=0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoprivacy.protocol.linear_layer import Packing
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.linear_shape import IntArray
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.wire import WHOLE_LIMB, Response, ciphertext_bytes, response_bytes
 

@@ -1,126 +1,94 @@
-"""One encrypted linear layer, written once, for every interpreter.
+"""One encrypted linear layer, in whichever packing: where its values sit, and what both parties do.
 
-| interpreter | module | what a ciphertext is |
-|---|---|---|
-| clear | `clear.py` | a polynomial modulo t, in the open |
-| counting | `counting.py` | nothing; operations are counted |
-| SEAL | `seal_he.py` | a SEAL ciphertext |
-
-Operations work on whole sums, so that a faster kernel can take an interpreter's place without touching a layer.
+Each packing is a layout (`packing.py`, `slot_packing.py`), which says where values sit, and a layer
+(`coefficient_layer.py`, `slot_layer.py`), which is the computation on ciphertexts.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
-from autoprivacy.protocol.linear_shape import IntArray
-from autoprivacy.protocol.packing import CoefficientLayout
+from autoprivacy.common.errors import InvalidPolicy
+from autoprivacy.protocol import coefficient_layer, slot_layer
+from autoprivacy.protocol.he_interface import C, ClientHe, P, Packing, ServerHe, W
+from autoprivacy.protocol.linear_shape import IntArray, LinearShape
+from autoprivacy.protocol.packing import CoefficientLayout, Tile
+from autoprivacy.protocol.slot_packing import SlotLayout, SlotTile
+from autoprivacy.protocol.slot_tiles import default_slot_tile
+from autoprivacy.protocol.tiles import default_tile
 
-Packing = Literal["coefficients", "slots"]
-W = TypeVar("W")  # what travels
-C = TypeVar("C")  # a ciphertext at the server
-P = TypeVar("P")  # encoded weights
+Layout: TypeAlias = CoefficientLayout | SlotLayout
+AnyTile: TypeAlias = Tile | SlotTile
 
 
-class ClientHe(Protocol[W]):
-    """What the client does; `operations` counts by name.
+def layout_of(shape: LinearShape, packing: Packing, tile: AnyTile, n: int) -> Layout:
+    """Where every value of a layer sits.
 
-    `values` are always the n values of one plaintext in the interpreter's packing: coefficients, or slots in SEAL's
-    order, which is two rows of n/2.
+    Raises:
+        InvalidPolicy: if the tile is one of the other packing, or does not fit the ring or the layer.
     """
-
-    operations: Counter[str]
-
-    def encrypt(self, values: IntArray) -> W:
-        """A ciphertext, as sent, of n integers modulo t."""
-        ...
-
-    def decrypt(self, response: W, positions: IntArray) -> IntArray:
-        """The values at `positions`, in [0, t)."""
-        ...
+    match packing, tile:
+        case "coefficients", Tile():
+            return CoefficientLayout(shape, tile, n)
+        case "slots", SlotTile():
+            return SlotLayout(shape, tile, n)
+    raise InvalidPolicy(f"packing `{packing}` cannot use {tile}; give it a tile of its own")
 
 
-class ServerHe(Protocol[W, C, P]):
-    """What the server does; `operations` counts by name. Products multiply polynomials, or slots with slots."""
+def default_tile_of(shape: LinearShape, packing: Packing, n: int) -> AnyTile:
+    """A good tile from counts alone.
 
-    operations: Counter[str]
-
-    def encode_weights(self, values: IntArray) -> P | None:
-        """A multiplier of n signed integers, or None where all are zero."""
-        ...
-
-    def receive(self, request: W, share: IntArray | None) -> C:
-        """A checked ciphertext, with the server's own share (n integers modulo t) added."""
-        ...
-
-    def to_ntt(self, ciphertext: C) -> C:
-        """The ciphertext in NTT form."""
-        ...
-
-    def weighted_sum(self, ciphertexts: Sequence[C], weights: Sequence[P | None]) -> C | None:
-        """Sum of products of ciphertexts in NTT form, in NTT form; None where every weight is missing."""
-        ...
-
-    def from_ntt(self, ciphertext: C) -> C:
-        """The ciphertext in coefficient form."""
-        ...
-
-    def rotate(self, ciphertext: C, steps: int) -> C:
-        """Both rows of slots rotated left by 0 < steps < n/2, in coefficient form: slot i takes what i + steps held."""
-        ...
-
-    def swap_rows(self, ciphertext: C) -> C:
-        """Both rows of slots exchanged, in coefficient form."""
-        ...
-
-    def add(self, ciphertexts: Sequence[C]) -> C:
-        """The sum of at least one ciphertext, all in one form; counts its additions."""
-        ...
-
-    def respond(self, total: C | None, positions: IntArray) -> tuple[W, IntArray]:
-        """Rerandomise and mask `total` (coefficient form; None is zero): what is sent, and the share kept, in [0, t).
-
-        `positions` are the values that the client may learn. Of coefficients only those are sent; of slots, all n
-        coefficients of the masked polynomial.
-        """
-        ...
+    Raises:
+        InvalidPolicy: if `n` is too small for any.
+    """
+    return default_slot_tile(shape, n) if packing == "slots" else default_tile(shape, n)
 
 
-def encode_layer(he: ServerHe[W, C, P], layout: CoefficientLayout, weight: IntArray) -> list[list[P | None]]:
-    """Encode a weight tensor (M, C / groups, kh, kw) once for all inferences: [rows][in_parts]."""
-    return [[he.encode_weights(polynomial) for polynomial in row] for row in layout.encode_weights(weight)]
+def encode_layer(he: ServerHe[W, C, P], layout: Layout, weight: IntArray) -> list[list[P | None]]:
+    """Encode a weight tensor (M, C / groups, kh, kw) once for all inferences; products of a sum lie together."""
+    return [[he.encode_weights(values) for values in products] for products in layout.encode_weights(weight)]
 
 
-def request(he: ClientHe[W], layout: CoefficientLayout, share: IntArray) -> list[W]:
+def request(he: ClientHe[W], layout: Layout, share: IntArray) -> list[W]:
     """The client's message: its share (C, H, W) of the input, encrypted."""
-    return [he.encrypt(polynomial) for polynomial in layout.encode_input(share)]
+    return [he.encrypt(values) for values in layout.encode_input(share)]
 
 
 def answer(
     he: ServerHe[W, C, P],
-    layout: CoefficientLayout,
-    weights: list[list[P | None]],
+    layout: Layout,
+    weights: Sequence[Sequence[P | None]],
     requests: Sequence[W],
     share: IntArray | None,
+    chosen: Sequence[int] | None = None,
 ) -> tuple[list[W], IntArray]:
     """The server's message and its share of the output, flat (M H' W'), in [0, t) before the bias.
 
-    `share` is the server's share (C, H, W) of the input, or None where the input is the client's alone.
+    `share` is the server's share (C, H, W) of the input, or None where the input is the client's alone. With `chosen`,
+    ascending, only those responses are made, and the share is zero where others belong.
     """
+    chosen = range(layout.responses) if chosen is None else chosen
     own = None if share is None else layout.encode_input(share)
-    inputs = [he.to_ntt(he.receive(c, None if own is None else own[i])) for i, c in enumerate(requests)]
+
+    def received(i: int) -> C:
+        return he.receive(requests[i], None if own is None else own[i])
+
+    totals = (
+        slot_layer.totals(he, layout, weights, received, chosen)
+        if isinstance(layout, SlotLayout)
+        else coefficient_layer.totals(he, layout, weights, received, chosen)
+    )
     responses: list[W] = []
     kept = np.zeros(layout.shape.output_values, np.int64)
-    for response, (positions, index) in enumerate(layout.outputs):
-        total = he.weighted_sum(inputs[layout.inputs_of(response)], weights[response % layout.rows])
-        sent, kept[index] = he.respond(None if total is None else he.from_ntt(total), positions)
+    for response, total in zip(chosen, totals, strict=True):
+        positions, index = layout.outputs[response]
+        sent, kept[index] = he.respond(total, positions)
         responses.append(sent)
     return responses, kept
 
 
-def finish(he: ClientHe[W], layout: CoefficientLayout, responses: Sequence[W]) -> IntArray:
+def finish(he: ClientHe[W], layout: Layout, responses: Sequence[W]) -> IntArray:
     """The client's share of the output, flat (M H' W'), in [0, t)."""
     share = np.zeros(layout.shape.output_values, np.int64)
     for sent, (positions, index) in zip(responses, layout.outputs, strict=True):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from autoprivacy.common.errors import InvalidPolicy, ProtocolError
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import MAX_LIMB_BITS, HeSet, ntt_primes
-from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.wire import Words
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.protocol.circuit_privacy import UNIFORM, CircuitPrivacy, scaled_round
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.randomness import random_below, wide_noise
 from autoprivacy.protocol.seal_context import refused, seal_context
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SealClient:
-    """Implements `linear_layer.ClientHe` for one HE set, one packing and one form of response."""
+    """Implements `he_interface.ClientHe` for one HE set, one packing and one form of response."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class SealClient:
 
 
 class SealServer:
-    """Implements `linear_layer.ServerHe` for one HE set, one packing, one circuit privacy and one form of response.
+    """Implements `he_interface.ServerHe` for one HE set, one packing, one circuit privacy and one form of response.
 
     `noise_bound` bounds every coefficient of the noise of what `respond` is given; only `flood` needs it. It is public.
 

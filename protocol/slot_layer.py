@@ -1,67 +1,42 @@
-"""One encrypted linear layer in packing `slots`, written once, for every interpreter (`linear_layer`).
+"""The server's part of a layer in packing `slots`, written once, for every interpreter (`he_interface`).
 
 Inputs are rotated and go to NTT form; products are summed there; sums come back, are rotated into one another, across
 rows and onto their copies. Each rotation of an input is made once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
-from autoprivacy.protocol.linear_layer import C, ClientHe, P, ServerHe, W
-from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.he_interface import C, P, ServerHe, W
 from autoprivacy.protocol.slot_packing import SlotLayout
 
 
-def encode_layer(he: ServerHe[W, C, P], layout: SlotLayout, weight: IntArray) -> list[list[P | None]]:
-    """Encode a weight tensor (M, C / groups, kh, kw) once for all inferences: [sums][products] of `products_shape`."""
-    return [[he.encode_weights(values) for values in products] for products in layout.encode_weights(weight)]
-
-
-def request(he: ClientHe[W], layout: SlotLayout, share: IntArray) -> list[W]:
-    """The client's message: its share (C, H, W) of the input, encrypted."""
-    return [he.encrypt(values) for values in layout.encode_input(share)]
-
-
-def answer(
+def totals(
     he: ServerHe[W, C, P],
     layout: SlotLayout,
     weights: Sequence[Sequence[P | None]],
-    requests: Sequence[W],
-    share: IntArray | None,
-) -> tuple[list[W], IntArray]:
-    """The server's message and its share of the output, flat (M H' W'), in [0, t) before the bias.
+    received: Callable[[int], C],
+    chosen: Sequence[int],
+) -> Iterator[C | None]:
+    """For each of the `chosen` responses, ascending, all its sums in one ciphertext; None where all weights are zero.
 
-    `share` is the server's share (C, H, W) of the input, or None where the input is the client's alone.
+    `weights` are [sums][products] of `products_shape`, `received` gives an input by its number and is asked once for
+    each that is needed.
     """
-    own = None if share is None else layout.encode_input(share)
-    inputs = (he.receive(sent, None if own is None else own[i]) for i, sent in enumerate(requests))
-    responses: list[W] = []
-    kept = np.zeros(layout.shape.output_values, np.int64)
     per_response = layout.swaps * layout.giants
-    per_slab = layout.out_parts * per_response
-    for slab in range(layout.window_slabs * layout.group_slabs):
-        first = slab % layout.group_slabs * per_slab
-        sums = weights[first : first + per_slab]
-        used = [any(weight is not None for weight in product) for product in zip(*sums, strict=True)]
+    for slab, responses in groupby(chosen, lambda response: response // layout.out_parts):
+        first = slab % layout.group_slabs * layout.out_parts
+        starts = [(first + response % layout.out_parts) * per_response for response in responses]
+        sums = [[weights[start + i] for i in range(per_response)] for start in starts]
+        used = np.any([[weight is not None for weight in products] for each in sums for products in each], axis=0)
         rotated: list[C | None] = []
-        for of_input in np.array(used).reshape(layout.in_parts, -1).tolist():
-            of_one = _rotations(he, layout, next(inputs), of_input)
-            rotated.extend(of_one)
-        for start in range(0, per_slab, per_response):
-            positions, index = layout.outputs[len(responses)]
-            total = _response(he, layout, rotated, sums[start : start + per_response])
-            sent, kept[index] = he.respond(total, positions)
-            responses.append(sent)
-    return responses, kept
-
-
-def finish(he: ClientHe[W], layout: SlotLayout, responses: Sequence[W]) -> IntArray:
-    """The client's share of the output, flat (M H' W'), in [0, t)."""
-    share = np.zeros(layout.shape.output_values, np.int64)
-    for sent, (positions, index) in zip(responses, layout.outputs, strict=True):
-        share[index] = he.decrypt(sent, positions)
-    return share
+        for part, of_input in enumerate(used.reshape(layout.in_parts, -1).tolist()):
+            ciphertext = received(slab * layout.in_parts + part)
+            rotated.extend(_rotations(he, layout, ciphertext, of_input))
+        for each in sums:
+            yield _response(he, layout, rotated, each)
 
 
 def _rotations(he: ServerHe[W, C, P], layout: SlotLayout, ciphertext: C, used: Sequence[bool]) -> list[C | None]:

@@ -294,8 +294,14 @@ def nhwc(*, first: str = "x", ends: str = "flat") -> onnx.ModelProto:
     else:
         nodes += [node("ReduceMean", "j", "y", axes=[1, 2], keepdims=0)]
     constants = {
-        "mean": floats(3), "scale": np.float32(0.5), "k": floats(4, 3, 3, 3), "bias": floats(4),
-        "pads": ints(0, 1, 0, 0, 0, 0, 1, 0), "shape": ints(-1, 4 * 2 * 2), "w": floats(16, 5), "b": floats(5),
+        "mean": floats(3),
+        "scale": np.float32(0.5),
+        "k": floats(4, 3, 3, 3),
+        "bias": floats(4),
+        "pads": ints(0, 1, 0, 0, 0, 0, 1, 0),
+        "shape": ints(-1, 4 * 2 * 2),
+        "w": floats(16, 5),
+        "b": floats(5),
     }
     return model(nodes, ("n", 6, 5, 3), constants, opset=13)
 

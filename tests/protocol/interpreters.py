@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprivacy.protocol.circuit_privacy import UNIFORM, CircuitPrivacy
+from autoprivacy.protocol.he_interface import C, ClientHe, P, Packing, ServerHe, W
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.linear_layer import C, ClientHe, P, Packing, ServerHe, W
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import SWAP, ClientKeys, ServerKeys
