@@ -5,6 +5,7 @@ Within a layer of schedule `online` nothing overlaps: each party waits for the o
 
 from dataclasses import dataclass
 
+from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.models.machine_model import SERVER_COMPONENTS, MachineModel, component_of
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
@@ -71,6 +72,11 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
     Raises:
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
+    for work in layer.work:
+        if work.limbs > 1:
+            raise UnmodelledOperation(
+                f"layer {layer.name}: {work.operation} on {work.limbs} limbs; profiles measure one-limb sets so far"
+            )
     seconds = {
         name: deployment.machine(name).component(name, layer.work, 1) for name in Components.__dataclass_fields__
     }

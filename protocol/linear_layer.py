@@ -5,6 +5,7 @@ Each packing is a layout (`packing.py`, `slot_packing.py`), which says where val
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -12,8 +13,10 @@ import numpy as np
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.protocol import coefficient_layer, slot_layer
 from autoprivacy.protocol.he_interface import C, ClientHe, P, Packing, ServerHe, W
+from autoprivacy.protocol.layer_counts import LayerCounts, Products, coefficient_counts
 from autoprivacy.protocol.linear_shape import IntArray, LinearShape
 from autoprivacy.protocol.packing import CoefficientLayout, Tile
+from autoprivacy.protocol.slot_counts import slot_counts
 from autoprivacy.protocol.slot_packing import SlotLayout, SlotTile
 from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
@@ -22,6 +25,7 @@ Layout: TypeAlias = CoefficientLayout | SlotLayout
 AnyTile: TypeAlias = Tile | SlotTile
 
 
+@lru_cache(maxsize=4096)
 def layout_of(shape: LinearShape, packing: Packing, tile: AnyTile, n: int) -> Layout:
     """Where every value of a layer sits.
 
@@ -43,6 +47,18 @@ def default_tile_of(shape: LinearShape, packing: Packing, n: int) -> AnyTile:
         InvalidPolicy: if `n` is too small for any.
     """
     return default_slot_tile(shape, n) if packing == "slots" else default_tile(shape, n)
+
+
+def counts_of(layout: Layout, nonzero: Products | None = None) -> LayerCounts:
+    """What a layer does whose products are `nonzero` (`Layout.nonzero`); by default none is zero."""
+    if isinstance(layout, SlotLayout):
+        return slot_counts(layout, nonzero)
+    return coefficient_counts(layout, nonzero)
+
+
+def rotation_steps_of(layout: Layout) -> tuple[int, ...]:
+    """The Galois steps that the layer needs a key for."""
+    return layout.steps if isinstance(layout, SlotLayout) else ()
 
 
 def encode_layer(he: ServerHe[W, C, P], layout: Layout, weight: IntArray) -> list[list[P | None]]:
@@ -74,11 +90,10 @@ def answer(
     def received(i: int) -> C:
         return he.receive(requests[i], None if own is None else own[i])
 
-    totals = (
-        slot_layer.totals(he, layout, weights, received, chosen)
-        if isinstance(layout, SlotLayout)
-        else coefficient_layer.totals(he, layout, weights, received, chosen)
-    )
+    if isinstance(layout, SlotLayout):
+        totals = slot_layer.totals(he, layout, weights, received, chosen)
+    else:
+        totals = coefficient_layer.totals(he, layout, weights, received, chosen)
     responses: list[W] = []
     kept = np.zeros(layout.shape.output_values, np.int64)
     for response, total in zip(chosen, totals, strict=True):

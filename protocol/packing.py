@@ -211,10 +211,10 @@ class CoefficientLayout:
             polynomials[:, at] = row
             yield polynomials
 
-    def zero_tiles(self, weight: IntArray) -> NDArray[np.bool_]:
-        """Which of the polynomials (rows, in_parts) of `encode_weights` hold only zeros: their products are skipped."""
-        used = self._weight_tiles(weight).any(axis=(3, 4, 5, 6, 7))
-        return np.logical_not(used).reshape(self.rows, self.in_parts)
+    def nonzero(self, weight: IntArray) -> NDArray[np.bool_]:
+        """Which polynomials (rows, in_parts) of `encode_weights` are not all zeros; products of others are skipped."""
+        used: NDArray[np.bool_] = self._weight_tiles(weight).any(axis=(3, 4, 5, 6, 7))
+        return used.reshape(self.rows, self.in_parts)
 
     def row_weights(self, weight: IntArray) -> IntArray:
         """The weights in each row of `encode_weights` (rows, weights), with zeros between: all add to its noise."""

@@ -9,20 +9,20 @@ from math import prod
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoprivacy.common.records import record
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
 from autoprivacy.protocol.he_set import HeSet
+from autoprivacy.protocol.layer_counts import Products
+from autoprivacy.protocol.linear_layer import counts_of, rotation_steps_of
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
-from autoprivacy.protocol.policy import AgreedLayer, Agreement, zero_tiles
-from autoprivacy.protocol.seal_keys import public_message_bytes
+from autoprivacy.protocol.policy import AgreedLayer, Agreement
+from autoprivacy.protocol.seal_keys import galois_object_bytes, public_message_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
-ZeroTiles = NDArray[np.bool_]
 COMMAND_BYTES: Final = 1
 
 
@@ -32,12 +32,14 @@ class Work:
 
     | operation | items | values |
     |---|---|---|
-    | encrypt, receive, receive_add_share, to_ntt, from_ntt | 0 | 0 |
+    | encrypt, receive, receive_add_share, to_ntt, from_ntt, rotate, swap_rows, add | 0 | 0 |
     | weighted_sum | products | 0 |
     | respond, decrypt | output coefficients | 0 |
     | garble, evaluate | AND gates | circuit instances |
     | ot_send, ot_receive | transfers | 0 |
     | transfer | bytes | 0 |
+
+    `q_bits` and `limbs` are those of the ciphertexts that an operation works on, without the special prime.
     """
 
     operation: str
@@ -46,6 +48,7 @@ class Work:
     calls: int
     items: int
     values: int = 0
+    limbs: int = 1
 
 
 @record
@@ -74,6 +77,7 @@ class LayerPlan:
     """One linear layer and the nonlinear layer after it, operation by operation, in the order they run.
 
     There are no circuits where the output is opened, and several where channels drop different numbers of bits.
+    `weight_bytes` is what the server's encoded weights take in memory.
     """
 
     name: str
@@ -83,15 +87,33 @@ class LayerPlan:
     frames_down: int
     bytes_up: int
     bytes_down: int
+    weight_bytes: int
+
+
+@record
+class KeySet:
+    """The keys of all layers that share primes: the set of one of them, and the Galois steps of any."""
+
+    he_set: HeSet
+    steps: tuple[int, ...]
+
+    @property
+    def message_bytes(self) -> int:
+        """What the client sends."""
+        return public_message_bytes(self.he_set, self.steps)
 
 
 @record
 class Plan:
-    """One inference, layer by layer, and the set-up of a session."""
+    """One inference, layer by layer, and the set-up of a session.
+
+    `key_bytes` is what the server's copies of the client's Galois keys take in memory, one for every t.
+    """
 
     layers: tuple[LayerPlan, ...]
     setup_bytes_up: int
     setup_bytes_down: int
+    key_bytes: int
 
     @property
     def bytes_up(self) -> int:
@@ -124,13 +146,14 @@ def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, relu
     return relu_requantise(bits_in, shift, activation_bits, bits_out, relu=relu)
 
 
-def distinct_key_sets(agreement: Agreement) -> list[HeSet]:
-    """One HE set for all that share keys, in order of first use."""
-    found: dict[tuple[int, tuple[int, ...], int | None], HeSet] = {}
+def key_sets(agreement: Agreement) -> tuple[KeySet, ...]:
+    """The distinct keys of a network, in order of first use."""
+    found: dict[tuple[int, tuple[int, ...], int | None], KeySet] = {}
     for layer in agreement.layers:
-        he_set = layer.policy.he_set(agreement.security)
-        found.setdefault(he_set.key_parameters, he_set)
-    return list(found.values())
+        he_set, steps = layer.policy.he_set(agreement.security), rotation_steps_of(layer.layout)
+        known = found.get(he_set.key_parameters, KeySet(he_set, ()))
+        found[he_set.key_parameters] = KeySet(known.he_set, tuple(sorted({*known.steps, *steps})))
+    return tuple(found.values())
 
 
 def opened_bytes(layer: AgreedLayer) -> int:
@@ -138,36 +161,41 @@ def opened_bytes(layer: AgreedLayer) -> int:
     return -(-layer.shape.output_values * (layer.policy.t.bit_length() - 1) // 8)
 
 
-def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: ZeroTiles | None = None) -> LayerPlan:
+def plan_layer(layer: AgreedLayer, *, first: bool, nonzero: Products | None = None) -> LayerPlan:
     """The plan of one layer.
 
-    `first` says that the input is the client's alone, `zero_tiles` (rows, in_parts) which products are skipped.
+    `first` says that the input is the client's alone, `nonzero` which products are not skipped (`Layout.nonzero`).
     """
-    layout, n, limbs = layer.layout, layer.policy.n, layer.policy.limbs
-    q_bits = prod(limbs).bit_length()
-    windows, inputs, responses = layout.window_count, layout.inputs, layout.responses
-    kept = np.ones((layout.rows, layout.in_parts), bool) if zero_tiles is None else ~zero_tiles
-    products, sums = windows * int(kept.sum()), windows * int(kept.any(axis=1).sum())
-    outputs = layer.shape.output_values
-    receive = "receive" if first else "receive_add_share"
-    up = HEADER_BYTES + inputs * ciphertext_bytes(n, limbs)
-    down = HEADER_BYTES + sum(response_bytes(n, limbs, sent) for sent in layout.response_sizes.tolist())
+    layout, chosen, n = layer.layout, layer.policy, layer.policy.n
+    counts = counts_of(layout, nonzero)
+    sizes = layout.response_sizes
+    up = HEADER_BYTES + counts.encrypt * ciphertext_bytes(n, chosen.limbs)
+    down = HEADER_BYTES + sum(response_bytes(n, chosen.limbs, sent, chosen.response) for sent in sizes.tolist())
+
+    def he(operation: str, calls: int, items: int = 0, limbs: tuple[int, ...] = chosen.limbs) -> Work:
+        return Work(operation, n, prod(limbs).bit_length(), calls, items, limbs=len(limbs))
+
     work = [
-        Work("encrypt", n, q_bits, calls=inputs, items=0),
+        he("encrypt", counts.encrypt),
         Work("transfer", 0, 0, calls=1, items=up),
-        Work(receive, n, q_bits, calls=inputs, items=0),
-        Work("to_ntt", n, q_bits, calls=inputs, items=0),
-        Work("weighted_sum", n, q_bits, calls=sums, items=products),
-        Work("from_ntt", n, q_bits, calls=sums, items=0),
-        Work("respond", n, q_bits, calls=responses, items=outputs),
+        he("receive" if first else "receive_add_share", counts.receive),
+        he("rotate", counts.rotate),
+        he("to_ntt", counts.to_ntt),
+        he("weighted_sum", counts.weighted_sum, counts.multiply_accumulate),
+        he("from_ntt", counts.from_ntt),
+        he("swap_rows", counts.swap_rows),
+        he("add", counts.add),
+        he("respond", counts.respond, int(sizes.sum())),
         Work("transfer", 0, 0, calls=1, items=down),
-        Work("decrypt", n, q_bits, calls=responses, items=outputs),
+        he("decrypt", counts.decrypt, int(sizes.sum()), chosen.limbs[: chosen.response.limbs]),
     ]
+    work = [each for each in work if each.calls]
+    weight_bytes = counts.encode * 8 * n * len(chosen.limbs)
     batches = batches_of(layer)
     if not batches:
         logits = HEADER_BYTES + opened_bytes(layer)
         work.append(Work("transfer", 0, 0, calls=1, items=logits))
-        return LayerPlan(layer.name, tuple(work), (), 1, 2, up, down + logits)
+        return LayerPlan(layer.name, tuple(work), (), 1, 2, up, down + logits, weight_bytes)
     circuits = tuple(_circuit_plan(batch) for batch in batches)
     transfers = sum(circuit.transfers for circuit in circuits)
     columns = HEADER_BYTES + extension_bytes(transfers)
@@ -180,7 +208,7 @@ def plan_layer(layer: AgreedLayer, *, first: bool, zero_tiles: ZeroTiles | None 
         Work("transfer", 0, 0, calls=1, items=tables),
         *(Work("evaluate", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
     ]
-    return LayerPlan(layer.name, tuple(work), circuits, 2, 2, up + columns, down + tables)
+    return LayerPlan(layer.name, tuple(work), circuits, 2, 2, up + columns, down + tables, weight_bytes)
 
 
 def _circuit_plan(batch: Batch) -> CircuitPlan:
@@ -193,26 +221,38 @@ def _circuit_plan(batch: Batch) -> CircuitPlan:
     )
 
 
-def plan(agreement: Agreement, zero_tiles: Mapping[str, ZeroTiles] | None = None) -> Plan:
-    """The plan of one inference and its session's set-up, the handshake left out."""
-    skipped = zero_tiles or {}
-    keys = sum(HEADER_BYTES + public_message_bytes(he_set) for he_set in distinct_key_sets(agreement))
+def plan(agreement: Agreement, nonzero: Mapping[str, Products] | None = None) -> Plan:
+    """The plan of one inference and its session's set-up, the handshake left out.
+
+    `nonzero` says by layer which products are not skipped.
+    """
+    known = nonzero or {}
+    keys = key_sets(agreement)
+    moduli = {(layer.policy.n, layer.policy.limbs, layer.policy.special, layer.policy.t) for layer in agreement.layers}
     return Plan(
         layers=tuple(
-            plan_layer(layer, first=index == 0, zero_tiles=skipped.get(layer.name))
+            plan_layer(layer, first=index == 0, nonzero=known.get(layer.name))
             for index, layer in enumerate(agreement.layers)
         ),
-        setup_bytes_up=keys + HEADER_BYTES + OFFER_BYTES,
+        setup_bytes_up=sum(HEADER_BYTES + each.message_bytes for each in keys) + HEADER_BYTES + OFFER_BYTES,
         setup_bytes_down=HEADER_BYTES + ANSWER_BYTES,
+        key_bytes=sum(
+            galois_object_bytes(each.he_set, each.steps)
+            for each in keys
+            for parameters in moduli
+            if parameters[:3] == each.he_set.key_parameters
+        ),
     )
+
+
+def nonzero_products(network: QuantisedNetwork, agreement: Agreement) -> dict[str, Products]:
+    """By layer, which products the server does: those whose weights are not all zero."""
+    return {
+        layer.name: layer.layout.nonzero(stage.weight)
+        for layer, stage in zip(agreement.layers, network.stages, strict=True)
+    }
 
 
 def plan_network(network: QuantisedNetwork, agreement: Agreement) -> Plan:
-    """The plan of a network whose weights are at hand: all-zero weight tiles are skipped."""
-    return plan(
-        agreement,
-        {
-            layer.name: zero_tiles(layer, stage.weight)
-            for layer, stage in zip(agreement.layers, network.stages, strict=True)
-        },
-    )
+    """The plan of a network whose weights are at hand: products of zero weights are skipped."""
+    return plan(agreement, nonzero_products(network, agreement))

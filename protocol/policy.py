@@ -5,38 +5,68 @@
 
 import hashlib
 from math import prod
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record, to_json
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import LayerWidths, QuantisedNetwork, Stage, Widths
+from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.linear_shape import IntArray, LinearShape
-from autoprivacy.protocol.packing import CoefficientLayout, Tile
+from autoprivacy.protocol.linear_layer import AnyTile, Layout, layout_of
+from autoprivacy.protocol.linear_shape import LinearShape
 from autoprivacy.protocol.security import SecurityLabel
+from autoprivacy.protocol.wire import WHOLE_LIMB, Response
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
+
+PrivacyText: TypeAlias = Annotated[str, Field(pattern="^(none|rerandomise|uniform|flood:[1-9][0-9]{0,2})$")]
+"""What `CircuitPrivacy.parse` reads."""
 
 
 @record
 class LayerPolicy:
-    """What is chosen for one linear layer. `limbs` are the data primes of q; `t` is the plaintext modulus."""
+    """What is chosen for one linear layer.
 
-    packing: Literal["coefficients"]
+    `limbs` are the data primes of q, `special` is the special prime that rotations need; `t` is the plaintext modulus.
+    `response` says what is left of q in a response.
+    """
+
+    packing: Packing
     n: int
-    limbs: tuple[int]
+    limbs: Annotated[tuple[int, ...], Field(min_length=1)]
     t: int
-    tile: Tile
+    tile: AnyTile
     weight_bits: int
     activation_bits: int
+    special: int | None = None
+    response: Response = WHOLE_LIMB
 
     def he_set(self, security: SecurityLabel) -> HeSet:
         """The checked HE set; refused below `security`."""
-        return HeSet(n=self.n, limbs=self.limbs, t=self.t, security=security)
+        return HeSet(n=self.n, limbs=self.limbs, t=self.t, special=self.special, security=security)
+
+    def check(self, shape: LinearShape, security: SecurityLabel, privacy: CircuitPrivacy) -> None:
+        """Refuse what cannot run on a layer of this shape.
+
+        Raises:
+            InsecureParameters: below `security`.
+            InvalidPolicy: if set, packing, tile, response and circuit privacy do not fit together.
+        """
+        he_set = self.he_set(security)
+        self.response.check(he_set)
+        if self.packing == "slots":
+            he_set.require_slots()
+        if privacy.kind == "uniform" and self.response.limbs > 1:
+            raise InvalidPolicy("circuit privacy `uniform` needs a response of one limb")
+        self.layout(shape)
+
+    def layout(self, shape: LinearShape) -> Layout:
+        """Where the values of a layer of this shape sit; refused if the tile does not fit."""
+        return layout_of(shape, self.packing, self.tile, self.n)
 
 
 @record
@@ -58,7 +88,7 @@ class Policy:
     schema_version: Literal[1]
     network: str
     network_hash: str
-    circuit_privacy: Literal["uniform"]
+    circuit_privacy: PrivacyText
     security: SecurityLabel
     layers: dict[str, LayerPolicy]
     made_by: Provenance
@@ -93,9 +123,9 @@ class AgreedLayer:
     nonlinear: Nonlinear | None
 
     @property
-    def layout(self) -> CoefficientLayout:
+    def layout(self) -> Layout:
         """Where values sit; refused if the tile does not fit."""
-        return CoefficientLayout(self.shape, self.policy.tile, self.policy.n)
+        return self.policy.layout(self.shape)
 
 
 @record
@@ -105,7 +135,7 @@ class Agreement:
     protocol_version: int
     network: str
     network_hash: str
-    circuit_privacy: Literal["uniform"]
+    circuit_privacy: PrivacyText
     security: SecurityLabel
     input_shape: tuple[int, int, int]
     input_bits: int
@@ -119,11 +149,10 @@ class Agreement:
         if prod(self.input_shape) != self.layers[0].shape.input_values:
             raise InvalidPolicy(f"an input of shape {self.input_shape} does not fit layer {self.layers[0].name}")
         for layer, following in zip(self.layers, (*self.layers[1:], None), strict=True):
-            layer.policy.he_set(self.security)
-            _ = layer.layout
+            layer.policy.check(layer.shape, self.security, self.privacy)
             if layer.policy.t & (layer.policy.t - 1):
                 raise InvalidPolicy(
-                    f"layer {layer.name}: t = {layer.policy.t} is no power of two, as the circuits on its shares take it"
+                    f"layer {layer.name}: t = {layer.policy.t} is no power of two, as circuits on its shares need"
                 )
             if (layer.nonlinear is None) != (following is None):
                 raise InvalidPolicy(f"layer {layer.name}: only the last layer, and no other, opens its output")
@@ -140,6 +169,11 @@ class Agreement:
                 raise InvalidPolicy(
                     f"layer {layer.name}: shares modulo {layer.nonlinear.t_out} meet t = {following.policy.t}"
                 )
+
+    @property
+    def privacy(self) -> CircuitPrivacy:
+        """How responses are protected."""
+        return CircuitPrivacy.parse(self.circuit_privacy)
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical JSON: what both parties compare before anything else."""
@@ -203,8 +237,3 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
         logit_scale=network.logit_scale,
         layers=tuple(layers),
     )
-
-
-def zero_tiles(layer: AgreedLayer, weight: IntArray) -> NDArray[np.bool_]:
-    """Which weight polynomials (rows, in_parts) hold only zeros; the server skips their products."""
-    return layer.layout.zero_tiles(weight)

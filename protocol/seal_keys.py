@@ -48,6 +48,11 @@ def galois_key_bytes(he_set: HeSet, steps: Iterable[int]) -> int:
     return len(rotation_steps(he_set, steps)) * len(he_set.limbs) * ciphertext_bytes(he_set.n, he_set.primes)
 
 
+def galois_object_bytes(he_set: HeSet, steps: Iterable[int]) -> int:
+    """Bytes of the server's Galois keys in memory: for each step and data limb, two polynomials of 64-bit words."""
+    return len(rotation_steps(he_set, steps)) * len(he_set.limbs) * 2 * len(he_set.primes) * he_set.n * 8
+
+
 def public_message_bytes(he_set: HeSet, steps: Iterable[int] = ()) -> int:
     """Bytes of `ClientKeys.public_message`."""
     return ciphertext_bytes(he_set.n, he_set.limbs) + galois_key_bytes(he_set, steps)

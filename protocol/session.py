@@ -24,11 +24,11 @@ from autoprivacy.protocol.oblivious_transfer import (
     CorrelatedOtSender,
     extension_bytes,
 )
-from autoprivacy.protocol.plan import batches_of, distinct_key_sets, opened_bytes
+from autoprivacy.protocol.plan import batches_of, key_sets, opened_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_he import SealClient, SealServer
-from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys, public_message_bytes
+from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
@@ -97,8 +97,10 @@ def _request_sizes(layer: AgreedLayer) -> list[int]:
 
 
 def _response_sizes(layer: AgreedLayer) -> list[int]:
-    n, limbs = layer.policy.n, layer.policy.limbs
-    return [response_bytes(n, limbs, sent) for sent in layer.layout.response_sizes.tolist()]
+    chosen = layer.policy
+    return [
+        response_bytes(chosen.n, chosen.limbs, sent, chosen.response) for sent in layer.layout.response_sizes.tolist()
+    ]
 
 
 def _input_tensor(layer: AgreedLayer, flat: IntArray) -> IntArray:
@@ -158,11 +160,16 @@ class Server:
 
     def _set_up(self, channel: Channel) -> tuple[list[SealServer], CorrelatedOtSender, bytes]:
         keys = {
-            he_set.key_parameters: ServerKeys(he_set, channel.receive(Kind.PUBLIC_KEY, public_message_bytes(he_set)))
-            for he_set in distinct_key_sets(self._agreement)
+            each.he_set.key_parameters: ServerKeys(
+                each.he_set, channel.receive(Kind.PUBLIC_KEY, each.message_bytes), each.steps
+            )
+            for each in key_sets(self._agreement)
         }
-        sets = [layer.policy.he_set(self._agreement.security) for layer in self._agreement.layers]
-        parties = [SealServer(he_set, keys[he_set.key_parameters]) for he_set in sets]
+        parties = []
+        for layer in self._agreement.layers:
+            chosen, he_set = layer.policy, layer.policy.he_set(self._agreement.security)
+            own = keys[he_set.key_parameters]
+            parties.append(SealServer(he_set, own, chosen.packing, chosen.response, self._agreement.privacy))
         delta = garbling.new_delta()
         ot = CorrelatedOtSender(delta)
         channel.send(Kind.BASE_OT, ot.answer_base(channel.receive(Kind.BASE_OT, OFFER_BYTES)))
@@ -235,14 +242,15 @@ class Client:
         self.setup_s = time.perf_counter() - start
 
     def _set_up(self) -> None:
-        sets = distinct_key_sets(self.agreement)
-        keys = {he_set.key_parameters: ClientKeys.generate(he_set) for he_set in sets}
-        for he_set in sets:
-            self._channel.send(Kind.PUBLIC_KEY, keys[he_set.key_parameters].public_message())
+        keys = {}
+        for each in key_sets(self.agreement):
+            keys[each.he_set.key_parameters] = own = ClientKeys.generate(each.he_set)
+            self._channel.send(Kind.PUBLIC_KEY, own.public_message(each.steps))
         self._parties = []
         for layer in self.agreement.layers:
-            he_set = layer.policy.he_set(self.agreement.security)
-            self._parties.append(SealClient(he_set, keys[he_set.key_parameters]))
+            chosen, he_set = layer.policy, layer.policy.he_set(self.agreement.security)
+            own = keys[he_set.key_parameters]
+            self._parties.append(SealClient(he_set, own, chosen.packing, chosen.response))
         self._batches = [batches_of(layer) for layer in self.agreement.layers]
         self._ot = CorrelatedOtReceiver()
         self._channel.send(Kind.BASE_OT, self._ot.offer_base())

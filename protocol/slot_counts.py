@@ -2,28 +2,12 @@
 
 import numpy as np
 
-from autoprivacy.common.records import record
+from autoprivacy.protocol.layer_counts import LayerCounts, Products
 from autoprivacy.protocol.slot_geometry import BoolArray
 from autoprivacy.protocol.slot_packing import SlotLayout
 
 
-@record
-class SlotCounts:
-    """Calls of the interface of one inference; `encode` counts products that are encoded ahead, once for all."""
-
-    encrypt: int
-    rotate: int
-    swap_rows: int
-    to_ntt: int
-    weighted_sum: int
-    multiply_accumulate: int
-    from_ntt: int
-    add: int
-    respond: int
-    encode: int
-
-
-def slot_counts(layout: SlotLayout, nonzero: BoolArray | None = None) -> SlotCounts:
+def slot_counts(layout: SlotLayout, nonzero: Products | None = None) -> LayerCounts:
     """The counts of a layer with `nonzero` products (`SlotLayout.nonzero`); by default no weight is zero."""
     if nonzero is None:
         # Without zero weights all group slabs do the same.
@@ -37,8 +21,9 @@ def slot_counts(layout: SlotLayout, nonzero: BoolArray | None = None) -> SlotCou
     answered = int(np.count_nonzero(np.logical_or.reduce(sums, axis=(2, 3))))
     rotated, transformed = _input_rotations(layout, np.logical_or.reduce(there, axis=(1, 2, 3)))
     found = int(np.count_nonzero(sums))
-    return SlotCounts(
+    return LayerCounts(
         encrypt=layout.inputs,
+        receive=layout.inputs,
         rotate=slabs * (rotated + int(highest.sum()) + answered * len(layout.folds)),
         swap_rows=slabs * int(np.count_nonzero(crossed)),
         to_ntt=slabs * transformed,
@@ -47,6 +32,7 @@ def slot_counts(layout: SlotLayout, nonzero: BoolArray | None = None) -> SlotCou
         from_ntt=slabs * found,
         add=slabs * (found - answered + answered * len(layout.folds)),
         respond=layout.responses,
+        decrypt=layout.responses,
         encode=products * (layout.group_slabs if nonzero is None else 1),
     )
 

@@ -33,8 +33,8 @@ def totals(
         used = np.any([[weight is not None for weight in products] for each in sums for products in each], axis=0)
         rotated: list[C | None] = []
         for part, of_input in enumerate(used.reshape(layout.in_parts, -1).tolist()):
-            ciphertext = received(slab * layout.in_parts + part)
-            rotated.extend(_rotations(he, layout, ciphertext, of_input))
+            of_one = _rotations(he, layout, received(slab * layout.in_parts + part), of_input)
+            rotated.extend(of_one)
         for each in sums:
             yield _response(he, layout, rotated, each)
 

@@ -167,6 +167,11 @@ class SlotLayout:
         """Ciphertexts of the server, by window slab, group slab, part."""
         return self.window_slabs * self.group_slabs * self.out_parts
 
+    @property
+    def response_sizes(self) -> IntArray:
+        """Coefficients of c0 that each response sends (responses,): a slot depends on all of them."""
+        return np.full(self.responses, self.n)
+
     def _split(self, parts: int, of_a_row: int, total: int, *differing: Rows) -> IntArray:
         """(parts, 2 rows, of_a_row): numbers from 0 on, -1 beyond the total; rows that do not differ repeat."""
         rows = 2 if self.tile.rows in differing else 1

@@ -16,8 +16,8 @@ from autoprivacy.common.records import to_json
 from autoprivacy.models.prediction import Deployment, predict
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.data import Split
-from autoprivacy.protocol.plan import plan
-from autoprivacy.protocol.policy import agree, zero_tiles
+from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.policy import agree
 from autoprivacy.protocol.security import MAX_MODULUS_BITS
 from tests import synthetic
 
@@ -59,11 +59,7 @@ def everything(space: Space, deployment: Deployment) -> list[Judged]:
             agreement = agree(network, space.policy(choices, method="by hand"))
         except InvalidPolicy:
             continue
-        skipped = {
-            stage.name: zero_tiles(layer, stage.weight)
-            for stage, layer in zip(network.stages, agreement.layers, strict=True)
-        }
-        latency_s = predict(plan(agreement, skipped), deployment).latency_s
+        latency_s = predict(plan_network(network, agreement), deployment).latency_s
         drop = accuracy_drop(network, agreement, space.baseline, space.data.search, 0)
         found.append(Judged(latency_s, choices, drop.upper))
     return found

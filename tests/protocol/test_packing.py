@@ -1,6 +1,7 @@
 """Packing `coefficients` against plain convolution, its closed forms against what runs, its tiles against all tiles."""
 
 from collections import Counter
+from dataclasses import asdict
 from itertools import combinations, product
 from math import prod
 
@@ -15,6 +16,7 @@ from autoprivacy.protocol.axis import axes
 from autoprivacy.protocol.clear import ClearHe
 from autoprivacy.protocol.counting import CountingHe
 from autoprivacy.protocol.he_set import HeSet, ntt_prime
+from autoprivacy.protocol.layer_counts import coefficient_counts
 from autoprivacy.protocol.linear_shape import LinearShape, linear_shape
 from autoprivacy.protocol.packing import CoefficientLayout, Tile, blocks, slot
 from autoprivacy.protocol.seal_he import SealClient, SealServer
@@ -73,19 +75,11 @@ def test_every_output_is_sent_once_in_responses_of_the_stated_sizes(layout):
         assert 0 <= positions.min() <= positions.max() < layout.n
 
 
-def calls(layout, zero_tiles):
-    """What runs, in closed form, under the names that interpreters count by."""
-    windows = layout.window_count
-    return +Counter(
-        encrypt=layout.inputs,
-        receive=layout.inputs,
-        to_ntt=layout.inputs,
-        encode=int((~zero_tiles).sum()),
-        multiply_accumulate=windows * int((~zero_tiles).sum()),
-        from_ntt=windows * int((~zero_tiles).any(axis=1).sum()),
-        respond=layout.responses,
-        decrypt=layout.responses,
-    )
+def calls(layout, nonzero=None):
+    """The closed form under the names that interpreters count by."""
+    counts = asdict(coefficient_counts(layout, nonzero))
+    del counts["weighted_sum"]
+    return +Counter(counts)
 
 
 def count(layout, weight):
@@ -102,7 +96,8 @@ def test_closed_form_counts_are_those_of_the_counting_interpreter(shape, seed):
     layout = CoefficientLayout(shape, default_tile(shape, 1024), 1024)
     weight = tensors(shape, rng)[1]
     weight[:, : weight.shape[1] // 2] = 0
-    assert calls(layout, layout.zero_tiles(weight)) == count(layout, weight)
+    assert calls(layout, layout.nonzero(weight)) == count(layout, weight)
+    assert calls(layout) == count(layout, np.ones(shape.weight_shape, np.int64))
 
 
 @pytest.mark.parametrize("n", [1024, 2048, 4096, 8192])
@@ -123,7 +118,7 @@ def test_every_layer_of_the_zoo_does_what_was_counted(name):
     layout = CoefficientLayout(shape, default_tile(shape, 8192), 8192)
     weight = np.ones(shape.weight_shape, np.int64)
     weight[0] = 0
-    assert calls(layout, layout.zero_tiles(weight)) == count(layout, weight)
+    assert calls(layout, layout.nonzero(weight)) == count(layout, weight)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,7 +202,7 @@ def test_row_weights_are_those_of_the_polynomials(layout, seed):
     rows = layout.row_weights(weight)
     polynomials = list(layout.encode_weights(weight))
     assert [int((row**2).sum()) for row in rows] == [int((each**2).sum()) for each in polynomials]
-    assert np.array_equal(layout.zero_tiles(weight), [~each.any(axis=1) for each in polynomials])
+    assert np.array_equal(layout.nonzero(weight), [each.any(axis=1) for each in polynomials])
     values = layout.shape.out_size[0] * layout.shape.out_size[1]
     for response, (_, index) in enumerate(layout.outputs):
         assert set(layout.row_of_channel[index // values].tolist()) == {response % layout.rows}

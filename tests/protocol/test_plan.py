@@ -12,8 +12,8 @@ from autoprivacy.protocol import garbling, linear_layer, session, transport
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.circuits import Operation
 from autoprivacy.protocol.counting import CountingHe
-from autoprivacy.protocol.plan import distinct_key_sets, plan
-from autoprivacy.protocol.policy import agree, zero_tiles
+from autoprivacy.protocol.plan import key_sets, nonzero_products, plan
+from autoprivacy.protocol.policy import agree
 from autoprivacy.protocol.seal_he import SealServer
 from autoprivacy.protocol.session import Client, Inference
 from autoprivacy.protocol.transport import Channel, Kind
@@ -55,17 +55,10 @@ def sparse(deployed):
     return replace(deployed, network=network, agreement=agree(network, deployed.policy))
 
 
-def skipped(deployed):
-    return {
-        layer.name: zero_tiles(layer, stage.weight)
-        for layer, stage in zip(deployed.agreement.layers, deployed.network.stages, strict=True)
-    }
-
-
 @pytest.mark.parametrize("thin", [False, True], ids=["dense", "sparse"])
 def test_the_closed_form_equals_the_counting_interpreter(deployed, thin):
     deployed = sparse(deployed) if thin else deployed
-    planned = plan(deployed.agreement, skipped(deployed))
+    planned = plan(deployed.agreement, nonzero_products(deployed.network, deployed.agreement))
     for index, (layer, stage) in enumerate(zip(deployed.agreement.layers, deployed.network.stages, strict=True)):
         he = CountingHe(layer.policy.he_set("he2024"))
         weights = linear_layer.encode_layer(he, layer.layout, stage.weight)
@@ -81,9 +74,9 @@ def test_the_closed_form_equals_the_counting_interpreter(deployed, thin):
 def test_only_skipped_tiles_make_a_plan_cheaper_and_never_its_bytes(deploy):
     dense = deploy(*DEPLOYMENTS["mixed"])
     thin = sparse(dense)
-    assert not any(mask.any() for mask in skipped(dense).values())
-    assert skipped(thin)["fc"].any()
-    before, after = plan(dense.agreement), plan(thin.agreement, skipped(thin))
+    assert all(mask.all() for mask in nonzero_products(dense.network, dense.agreement).values())
+    assert not nonzero_products(thin.network, thin.agreement)["fc"].all()
+    before, after = plan(dense.agreement), plan(thin.agreement, nonzero_products(thin.network, thin.agreement))
     assert (before.bytes_up, before.bytes_down) == (after.bytes_up, after.bytes_down)
     for full, less in zip(before.layers, after.layers, strict=True):
         for one, other in zip(full.work, less.work, strict=True):
@@ -163,13 +156,13 @@ def thin(deployed):
 
 
 def test_a_session_does_and_sends_what_is_planned(thin, record_session):
-    seen, planned = record_session(thin), plan(thin.agreement, skipped(thin))
+    seen, planned = record_session(thin), plan(thin.agreement, nonzero_products(thin.network, thin.agreement))
 
     for inference in seen.inferences:
         assert (inference.bytes_up, inference.bytes_down) == (planned.bytes_up, planned.bytes_down)
     assert seen.setup_bytes(seen.up) == planned.setup_bytes_up
     assert seen.setup_bytes(seen.down) == planned.setup_bytes_down
-    assert sum(kind == Kind.PUBLIC_KEY for kind, _ in seen.up) == len(distinct_key_sets(thin.agreement))
+    assert sum(kind == Kind.PUBLIC_KEY for kind, _ in seen.up) == len(key_sets(thin.agreement))
 
     for ups, downs in seen.inference_frames():
         for layer in planned.layers:

@@ -116,12 +116,12 @@ def test_shares_must_meet_the_next_modulus(exact):
         (("made_by",), "extra", 1),
         ((), "schema_version", 2),
         ((), "security", "none"),
-        ((), "circuit_privacy", "none"),
-        (("layers", "conv1"), "packing", "slots"),
+        ((), "circuit_privacy", "hidden"),
+        (("layers", "conv1"), "packing", "diagonals"),
         (("layers", "conv1"), "n", "1024"),
         (("layers", "conv1"), "n", 1024.0),
         (("layers", "conv1"), "limbs", []),
-        (("layers", "conv1"), "limbs", [12289, 12289]),
+        (("layers", "conv1"), "limbs", [12289, "12289"]),
     ],
 )
 def test_a_file_with_a_wrong_field_is_refused_by_its_name(exact, place, field, value):

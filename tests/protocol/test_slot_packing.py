@@ -62,10 +62,10 @@ def counted(layout, weight):
 
 
 def expected(layout, nonzero=None):
-    """The closed form under the names that interpreters count by, with what no weight changes."""
+    """The closed form under the names that interpreters count by."""
     counts = asdict(slot_counts(layout, nonzero))
     del counts["weighted_sum"]
-    return +Counter(receive=layout.inputs, decrypt=layout.responses, **counts)
+    return +Counter(counts)
 
 
 @st.composite
