@@ -99,5 +99,5 @@ Part = TypeVar("Part", bytes, Labels)
 
 def _cut(whole: Part, sizes: Sequence[int]) -> list[Part]:
     """Consecutive parts of these sizes; what is too much stays with the last, which will not take it."""
-    starts = np.cumsum([0, *sizes[:-1]]).tolist()
+    starts: list[int] = np.cumsum([0, *sizes[:-1]]).tolist()
     return [whole[start:end] for start, end in zip(starts, [*starts[1:], len(whole)], strict=True)]

@@ -38,7 +38,8 @@ def binomial_noise(count: int) -> NDArray[np.int64]:
     """`count` integers from the centred binomial distribution over 42 coins: variance 21/2, at most 21."""
     coins = np.frombuffer(os.urandom(8 * count), np.uint64) & np.uint64((1 << BINOMIAL_BITS) - 1)
     # 21 coins minus 21 others is distributed as all 42 minus 21.
-    return np.bitwise_count(coins).astype(np.int64) - BINOMIAL_BITS // 2
+    heads: NDArray[np.int64] = np.bitwise_count(coins).astype(np.int64)
+    return heads - BINOMIAL_BITS // 2
 
 
 def wide_noise(bits: int, moduli: tuple[int, ...], count: int) -> NDArray[np.uint64]:

@@ -17,8 +17,8 @@ from autoprivacy.protocol.slot_packing import Rows, SlotLayout, SlotTile
 TRAFFIC: Final = {"encrypt": 22.0, "respond": 30.0}
 ROTATIONS: Final = {"rotate": 12.0, "swap_rows": 12.0}
 PRODUCTS: Final = {"multiply_accumulate": 1.0, "add": 0.15, "to_ntt": 3.0, "from_ntt": 3.0}
-"""Rough costs in products: SEAL's times at n = 4096 and 8192, which differ little as ratios. An input is encrypted, sent
-and received; a response is rerandomised, masked, sent and decrypted."""
+"""Rough costs in products: SEAL's times at n = 4096 and 8192, which differ little as ratios. An input is encrypted,
+sent and received; a response is rerandomised, masked, sent and decrypted."""
 
 SCALES: Final = (0.3, 1.0, 3.0)
 """How far a machine and link may be from these: factors on traffic, and on rotations."""

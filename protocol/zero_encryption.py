@@ -45,6 +45,7 @@ def add_modulo(a: Words, b: Words, primes: Words) -> Words:
 
     A word that wraps below zero is large, so the minimum is the reduced one.
     """
-    total = a + b
+    total: Words = a + b
     np.minimum(total, total - primes, out=total)
-    return np.minimum(total, total - primes)
+    np.minimum(total, total - primes, out=total)
+    return total

@@ -28,7 +28,8 @@ def secret_of(keys: ClientKeys) -> IntArray:
     both = context.ciphertext(np.stack([words, words]), ntt=True)
     context.evaluator.transform_from_ntt_inplace(both)
     residues = context.words(both)[0, 0].astype(np.int64)
-    return np.where(residues > 1, residues - he_set.limbs[0], residues)
+    secret: IntArray = np.where(residues > 1, residues - he_set.limbs[0], residues)
+    return secret
 
 
 def times_secret(residues: NDArray[np.uint64], secret: IntArray, prime: int) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
 from autoprivacy.protocol.clear import ClearHe, negacyclic_product, slot_product
 from autoprivacy.protocol.counting import CountingHe
 from autoprivacy.protocol.he_set import he_set_for, is_prime, ntt_prime
+from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.seal_keys import SWAP, ClientKeys
 from autoprivacy.protocol.wire import Response
 from tests.protocol.interpreters import Computation, seal_pair
@@ -100,7 +101,7 @@ def computation(family, he_set, seed):
 def test_every_interpreter_agrees_exactly(setting, seed):
     family, he_set, privacy, response = setting
     work = computation(family, he_set, seed)
-    packing = "slots" if family.slots else "coefficients"
+    packing: Packing = "slots" if family.slots else "coefficients"
     clear = ClearHe(he_set.n, he_set.t, np.random.default_rng(seed), packing)
     expected, *_ = work.run(clear, clear, he_set.t)
 
