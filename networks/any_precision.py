@@ -4,7 +4,7 @@ Weights and activations are rounded as `quantisation` rounds them, and gradients
 where it does not saturate ([STE]). One checkpoint can then be quantised to any widths when it is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -25,7 +25,6 @@ from autoprivacy.networks.graph import (
 from autoprivacy.networks.torch_network import Parameters, apply, forward
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 LEAST_BITS: Final = 2
@@ -163,11 +162,7 @@ def least_squares_exponents(rows: "Tensor", low: int, high: int) -> "Tensor":
 
 def fake_quantise(values: "Tensor", step: "float | Tensor", low: int, high: int) -> "Tensor":
     """Rounded to multiples of a step and saturated; the gradient is one inside the range, zero outside."""
-    found: torch.Tensor = _fake_quantiser().apply(values, step, low, high)
-    return found
-
-
-def _fake_quantiser() -> "type[torch.autograd.Function]":
     from autoprivacy.networks.straight_through import FakeQuantise
 
-    return FakeQuantise
+    quantise: Callable[..., Tensor] = FakeQuantise.apply
+    return quantise(values, step, low, high)

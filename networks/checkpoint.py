@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from autoprivacy.common import records
 from autoprivacy.common.errors import BadInput
 from autoprivacy.common.records import record
-from autoprivacy.networks.convolution import Floats, convolve, window_max, window_sum
+from autoprivacy.networks.convolution import Floats, Geometry, convolve, window_max, window_sum
 from autoprivacy.networks.graph import (
     INPUT,
     Add,
@@ -152,7 +152,7 @@ class TrainedNetwork:
         match layer:
             case Conv2d():
                 weight, bias = self._parameters(layer.name)
-                geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+                geometry: Geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
                 found = convolve(weight, x, **geometry) + bias[:, None, None]
             case Linear():
                 weight, bias = self._parameters(layer.name)

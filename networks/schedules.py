@@ -21,8 +21,8 @@ class Schedule:
     """How to train: two phases, and what is done to the images of a batch.
 
     `largest_shift` moves images by up to so many pixels each way, `mirrored` mirrors half of them; `half_precision`
-    computes in bfloat16: three times faster where the CPU multiplies it (AVX-512 BF16, AMX), ten times slower elsewhere.
-    Sums are split among `threads`, so another number rounds otherwise and gives other weights.
+    computes in bfloat16: three times faster where the CPU multiplies it (AVX-512 BF16, AMX), ten times slower
+    elsewhere. Sums are split among `threads`, so another number rounds otherwise and gives other weights.
     """
 
     float_phase: PhaseSchedule

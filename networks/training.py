@@ -254,7 +254,7 @@ def _batches(split: "Split", schedule: Schedule, rng: np.random.Generator) -> It
 
 def _moved(x: Floats, schedule: Schedule, rng: np.random.Generator) -> Floats:
     largest = schedule.largest_shift
-    images, channels, height, width = x.shape
+    images, (channels, height, width) = len(x), x.shape[1:]
     padded = np.pad(x, ((0, 0), (0, 0), (largest, largest), (largest, largest)))
     corners = rng.integers(0, 2 * largest + 1, size=(images, 2))
     moved = np.empty((images, channels, height, width), dtype=np.float32)

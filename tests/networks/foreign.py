@@ -10,6 +10,8 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d):
+            assert part.running_mean is not None
+            assert part.running_var is not None
             part.running_mean.normal_()
             part.running_var.uniform_(0.5, 2)
             nn.init.uniform_(part.weight, 0.5, 1.5)
@@ -60,7 +62,8 @@ class Residual(nn.Module):
         x = functional.max_pool2d(self.stem(x), 3, 2, 1)
         x = torch.relu(x + self.body(x))
         x = torch.relu(torch.add(self.shortcut(x), self.narrowed(x)))
-        return self.fc(x.mean((2, 3)))
+        logits: torch.Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
 
 class _Inverted(nn.Module):
@@ -75,7 +78,8 @@ class _Inverted(nn.Module):
         self.adds = stride == 1 and channels == out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.block(x) if self.adds else self.block(x)
+        inside: torch.Tensor = self.block(x)
+        return x + inside if self.adds else inside
 
 
 def mobilenet() -> nn.Module:

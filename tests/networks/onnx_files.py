@@ -7,13 +7,27 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from autoprivacy.common.errors import BadInput
 from autoprivacy.networks.importing import onnx_import
 from autoprivacy.networks.importing.builder import Imported
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, ArrayLike]
+
+
+_RNG = np.random.default_rng(0)
+
+
+def floats(*shape: int) -> NDArray[np.float32]:
+    """Random weights, others at every call."""
+    return _RNG.normal(size=shape).astype(np.float32)
+
+
+def ints(*values: int) -> NDArray[np.int64]:
+    """A list as ONNX takes sizes and axes."""
+    return np.array(values, dtype=np.int64)
 
 
 def node(operator: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
@@ -48,6 +62,15 @@ def imported(made: onnx.ModelProto, folder: Path) -> Imported:
     return onnx_import.load(path)
 
 
+def refusal(made: onnx.ModelProto, folder: Path) -> str:
+    """Why the importer refuses a model that was written to a file; nothing if it takes it."""
+    try:
+        imported(made, folder)
+    except BadInput as error:
+        return str(error)
+    return ""
+
+
 def outputs(made: onnx.ModelProto, x: NDArray[Any]) -> NDArray[Any]:
     """What onnxruntime computes."""
     options = onnxruntime.SessionOptions()
@@ -77,3 +100,10 @@ def check(made: onnx.ModelProto, folder: Path) -> Imported:
 def kinds(found: Imported) -> list[str]:
     """The kinds of the layers, in order."""
     return [layer.kind for layer in found.trained.network.layers]
+
+
+FLAT = [node("Flatten", "a", "y")]
+"""Makes the network's result of `a`."""
+
+FC: Arrays = {"w": floats(18, 3), "b": floats(3)}
+"""For a fully connected layer on 18 features."""
