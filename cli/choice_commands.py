@@ -14,9 +14,11 @@ from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
 from autoprivacy.common.records import load, save
 from autoprivacy.models.prediction import Components, Deployment, predict
 from autoprivacy.networks import data, zoo
+from autoprivacy.protocol.linear_layer import AnyTile
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.serving import load_agreed
+from autoprivacy.protocol.slot_packing import SlotTile
 
 NOTABLE_DRIFT = 0.05
 
@@ -55,16 +57,22 @@ def _show_layers(policy: Policy) -> None:
         [
             name,
             str(layer.n),
-            str(layer.limbs[0].bit_length()),
+            " + ".join(str(limb.bit_length()) for limb in layer.limbs),
             str(layer.t.bit_length() - 1),
-            f"{layer.tile.in_channels}x{layer.tile.out_channels}x{layer.tile.height}x{layer.tile.width}",
+            _tile(layer.tile),
             str(layer.weight_bits),
             str(layer.activation_bits),
         ]
         for name, layer in policy.layers.items()
     ]
-    columns = ["layer", "n", "q bits", "t bits", "tile CxMxHxW", "weight bits", "activation bits"]
+    columns = ["layer", "n", "q bits", "t bits", "tile", "weight bits", "activation bits"]
     table(f"policy for {policy.network} ({policy.circuit_privacy}, {policy.security})", columns, rows)
+
+
+def _tile(tile: AnyTile) -> str:
+    """Channels in, channels out, height and width."""
+    size = tile.window if isinstance(tile, SlotTile) else (tile.height, tile.width)
+    return f"{tile.in_channels}x{tile.out_channels}x{size[0]}x{size[1]}"
 
 
 def show_policy(path: Path, *, json: bool) -> None:

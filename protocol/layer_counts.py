@@ -14,7 +14,7 @@ Products: TypeAlias = NDArray[np.bool_]
 
 @record
 class LayerCounts:
-    """Calls; `receive` stands for `receive_add_share` too, `encode` counts products that are encoded ahead, once for all."""
+    """Calls; `receive` stands for `receive_add_share` too, `encode` counts products that are encoded once for all."""
 
     encrypt: int
     receive: int

@@ -4,7 +4,7 @@ Each packing is a layout (`packing.py`, `slot_packing.py`), which says where val
 (`coefficient_layer.py`, `slot_layer.py`), which is the computation on ciphertexts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -90,10 +90,7 @@ def answer(
     def received(i: int) -> C:
         return he.receive(requests[i], None if own is None else own[i])
 
-    if isinstance(layout, SlotLayout):
-        totals = slot_layer.totals(he, layout, weights, received, chosen)
-    else:
-        totals = coefficient_layer.totals(he, layout, weights, received, chosen)
+    totals = _totals(he, layout, weights, received, chosen)
     responses: list[W] = []
     kept = np.zeros(layout.shape.output_values, np.int64)
     for response, total in zip(chosen, totals, strict=True):
@@ -101,6 +98,19 @@ def answer(
         sent, kept[index] = he.respond(total, positions)
         responses.append(sent)
     return responses, kept
+
+
+def _totals(
+    he: ServerHe[W, C, P],
+    layout: Layout,
+    weights: Sequence[Sequence[P | None]],
+    received: Callable[[int], C],
+    chosen: Sequence[int],
+) -> Iterator[C | None]:
+    if isinstance(layout, SlotLayout):
+        yield from slot_layer.totals(he, layout, weights, received, chosen)
+    else:
+        yield from coefficient_layer.totals(he, layout, weights, received, chosen)
 
 
 def finish(he: ClientHe[W], layout: Layout, responses: Sequence[W]) -> IntArray:

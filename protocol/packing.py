@@ -213,8 +213,9 @@ class CoefficientLayout:
 
     def nonzero(self, weight: IntArray) -> NDArray[np.bool_]:
         """Which polynomials (rows, in_parts) of `encode_weights` are not all zeros; products of others are skipped."""
-        used: NDArray[np.bool_] = self._weight_tiles(weight).any(axis=(3, 4, 5, 6, 7))
-        return used.reshape(self.rows, self.in_parts)
+        tiles = self._weight_tiles(weight)
+        used: NDArray[np.bool_] = np.logical_or.reduce(tiles.reshape(self.rows, self.in_parts, -1) != 0, axis=2)
+        return used
 
     def row_weights(self, weight: IntArray) -> IntArray:
         """The weights in each row of `encode_weights` (rows, weights), with zeros between: all add to its noise."""

@@ -11,8 +11,8 @@ from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
 from autoprivacy.protocol.clear import ClearHe, negacyclic_product, slot_product
 from autoprivacy.protocol.counting import CountingHe
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import he_set_for, is_prime, ntt_prime
-from autoprivacy.protocol.linear_layer import Packing
 from autoprivacy.protocol.seal_keys import SWAP, ClientKeys
 from autoprivacy.protocol.wire import Response
 from tests.protocol.interpreters import Computation, seal_pair
