@@ -93,6 +93,19 @@ def ntt_prime(n: int, bits: int) -> int:
     return ntt_primes(n, bits, 1)[0]
 
 
+@cache
+def least_batching_prime(n: int, least: int) -> int:
+    """The least prime from `least` on that is 1 modulo 2n: the smallest t for packing `slots`.
+
+    >>> least_batching_prime(4096, 1 << 16)
+    65537
+    """
+    candidate = -(-(least - 1) // (2 * n)) * 2 * n + 1
+    while not is_prime(candidate):
+        candidate += 2 * n
+    return candidate
+
+
 @record
 class HeSet:
     """Checked BFV parameters.

@@ -10,7 +10,7 @@
 A fully connected layer is the 1x1 case on a (C, 1, 1) input. docs/protocol.md has the index formulas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -199,16 +199,25 @@ class CoefficientLayout:
         canvas[: shape.groups, : read.shape[1], top : top + read.shape[2], left : left + read.shape[3]] = read
         return canvas.reshape(self.bundles, tile.groups, self.in_parts, tile.in_channels, down.length, across.length)
 
-    def encode_weights(self, weight: IntArray) -> Iterator[IntArray]:
-        """Polynomials (in_parts, n), row by row, of a weight tensor (M, C / groups, kh, kw); windows share them."""
+    @property
+    def weight_rows(self) -> int:
+        """Rows of `encode_weights`."""
+        return self.rows
+
+    def encode_weights(self, weight: IntArray, rows: Sequence[int] | None = None) -> Iterator[IntArray]:
+        """Polynomials (in_parts, n), row by row, of a weight tensor (M, C / groups, kh, kw); windows share them.
+
+        By default of all rows.
+        """
         tile = self.tile
         tiles = self._weight_tiles(weight)
         m, c, i, j = np.ogrid[tuple(slice(size) for size in tiles.shape[4:])]
         within = self._origin - (m * tile.in_channels + c) * self._plane - i * tile.width - j
         at = self._slots[:, None, None, None, None] + within
-        for row in tiles.reshape(self.rows, *tiles.shape[2:]):
+        by_row = tiles.reshape(self.rows, *tiles.shape[2:])
+        for row in range(self.rows) if rows is None else rows:
             polynomials = np.zeros((self.in_parts, self.n), np.int64)
-            polynomials[:, at] = row
+            polynomials[:, at] = by_row[row]
             yield polynomials
 
     def nonzero(self, weight: IntArray) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ import numpy as np
 from autoprivacy.common.records import record
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
+from autoprivacy.protocol.encoded_weights import product_bytes
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.layer_counts import Products
 from autoprivacy.protocol.linear_layer import counts_of, rotation_steps_of
@@ -190,7 +191,7 @@ def plan_layer(layer: AgreedLayer, *, first: bool, nonzero: Products | None = No
         he("decrypt", counts.decrypt, int(sizes.sum()), chosen.limbs[: chosen.response.limbs]),
     ]
     work = [each for each in work if each.calls]
-    weight_bytes = counts.encode * 8 * n * len(chosen.limbs)
+    weight_bytes = counts.encode * product_bytes(n, chosen.limbs)
     batches = batches_of(layer)
     if not batches:
         logits = HEADER_BYTES + opened_bytes(layer)

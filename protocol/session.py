@@ -15,6 +15,8 @@ from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.networks.rounding import to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
+from autoprivacy.protocol.encoded_weights import EncodedWeights, product_bytes
+from autoprivacy.protocol.layer_workers import LayerWorkers, ServerLayer, split
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import (
@@ -31,6 +33,9 @@ from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
+
+WEIGHT_BUDGET_BYTES = 4 << 30
+"""What encoded weights may take in memory, unless told otherwise."""
 
 END, INFER, INFER_REVEALED = b"\0", b"\1", b"\2"
 MAX_TIMES_BYTES = 1 << 16
@@ -86,11 +91,6 @@ class Revealed:
     accumulators: dict[str, IntArray]
 
 
-def _split(content: bytes, sizes: Sequence[int]) -> list[bytes]:
-    ends = np.cumsum(sizes)
-    return [content[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-
-
 def _request_sizes(layer: AgreedLayer) -> list[int]:
     size = ciphertext_bytes(layer.policy.n, layer.policy.limbs)
     return [size] * layer.layout.inputs
@@ -112,16 +112,28 @@ def _centred(values: IntArray, t: int) -> IntArray:
 
 
 class Server:
-    """The weights of one network, encoded once per client key, and the conversation with one client at a time."""
+    """The weights of one network, encoded once per client key, and the conversation with one client at a time.
+
+    Linear layers are split among so many `workers`; encoded weights beyond a budget are encoded whenever they are used.
+    """
 
     def __init__(
-        self, network: QuantisedNetwork, agreement: Agreement, key: bytes, *, reveal_for_testing: bool
+        self,
+        network: QuantisedNetwork,
+        agreement: Agreement,
+        key: bytes,
+        *,
+        reveal_for_testing: bool,
+        workers: int = 1,
+        weight_budget_bytes: int = WEIGHT_BUDGET_BYTES,
     ) -> None:
         self._stages = network.stages
         self._agreement = agreement
         self._message = to_json(agreement, indent=None).encode()
         self._key = key
         self._reveal = reveal_for_testing
+        self._workers = workers
+        self._weight_budget_bytes = weight_budget_bytes
         self._batches = [batches_of(layer) for layer in agreement.layers]
 
     def converse(self, channel: Channel) -> int:
@@ -131,11 +143,12 @@ class Server:
             ProtocolError: if the client does not follow the protocol.
         """
         greet_as_server(channel, self._key, self._message)
-        parties, ot, delta = self._set_up(channel)
-        encoded = [
-            linear_layer.encode_layer(he, layer.layout, stage.weight)
-            for he, layer, stage in zip(parties, self._agreement.layers, self._stages, strict=True)
-        ]
+        layers, ot, delta = self._set_up(channel)
+        with LayerWorkers(layers, self._workers) as workers:
+            return self._answer(channel, workers, ot, delta)
+
+    def _answer(self, channel: Channel, workers: LayerWorkers, ot: CorrelatedOtSender, delta: bytes) -> int:
+        """Inference after inference; returns how many."""
         served = 0
         while (command := channel.receive(Kind.COMMAND, len(END))) != END:
             if command not in (INFER, INFER_REVEALED):
@@ -147,8 +160,8 @@ class Server:
             times: list[LayerTimes] = []
             shares: list[IntArray] = []
             share: IntArray | None = None
-            for he, weights, layer in zip(parties, encoded, range(len(parties)), strict=True):
-                share, accumulators, spent = self._layer(channel, layer, he, weights, share, ot, delta)
+            for layer in range(len(self._agreement.layers)):
+                share, accumulators, spent = self._layer(channel, layer, workers, share, ot, delta)
                 times.append(spent)
                 shares.append(accumulators)
             if command == INFER_REVEALED:
@@ -158,29 +171,31 @@ class Server:
             served += 1
         return served
 
-    def _set_up(self, channel: Channel) -> tuple[list[SealServer], CorrelatedOtSender, bytes]:
+    def _set_up(self, channel: Channel) -> tuple[list[ServerLayer], CorrelatedOtSender, bytes]:
         keys = {
             each.he_set.key_parameters: ServerKeys(
                 each.he_set, channel.receive(Kind.PUBLIC_KEY, each.message_bytes), each.steps
             )
             for each in key_sets(self._agreement)
         }
-        parties = []
-        for layer in self._agreement.layers:
+        layers, budget = list[ServerLayer](), self._weight_budget_bytes
+        for layer, stage in zip(self._agreement.layers, self._stages, strict=True):
             chosen, he_set = layer.policy, layer.policy.he_set(self._agreement.security)
             own = keys[he_set.key_parameters]
-            parties.append(SealServer(he_set, own, chosen.packing, chosen.response, self._agreement.privacy))
+            he = SealServer(he_set, own, chosen.packing, chosen.response, self._agreement.privacy)
+            weights = EncodedWeights(he, layer.layout, stage.weight, product_bytes(he_set.n, he_set.limbs), budget)
+            budget -= weights.kept_bytes
+            layers.append(ServerLayer(he, layer.layout, weights, _request_sizes(layer), _response_sizes(layer)))
         delta = garbling.new_delta()
         ot = CorrelatedOtSender(delta)
         channel.send(Kind.BASE_OT, ot.answer_base(channel.receive(Kind.BASE_OT, OFFER_BYTES)))
-        return parties, ot, delta
+        return layers, ot, delta
 
     def _layer(
         self,
         channel: Channel,
         index: int,
-        he: SealServer,
-        weights: list[list[object]],
+        workers: LayerWorkers,
         share: IntArray | None,
         ot: CorrelatedOtSender,
         delta: bytes,
@@ -191,7 +206,7 @@ class Server:
         content = channel.receive(Kind.CIPHERTEXTS, sum(sizes))
         with watch("he_s"):
             own = None if share is None else _input_tensor(layer, share)
-            responses, kept = linear_layer.answer(he, layer.layout, weights, _split(content, sizes), own)
+            responses, kept = workers.answer(index, split(content, sizes), own)
             values_per_channel = layer.shape.output_values // layer.shape.out_channels
             kept = (kept + np.repeat(self._stages[index].bias, values_per_channel)) % layer.policy.t
         channel.send(Kind.RESPONSES, *responses)
@@ -304,7 +319,7 @@ class Client:
         sizes = _response_sizes(layer)
         content = channel.receive(Kind.RESPONSES, sum(sizes))
         with watch("he_s"):
-            own = linear_layer.finish(he, layer.layout, _split(content, sizes))
+            own = linear_layer.finish(he, layer.layout, split(content, sizes))
         if not batches:
             packed = channel.receive(Kind.LOGIT_SHARE, opened_bytes(layer))
             theirs = unpack_words(packed, t.bit_length() - 1, len(own)).astype(np.int64)

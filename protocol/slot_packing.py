@@ -13,10 +13,11 @@ A fully connected layer is a 1x1 convolution of a 1x1 image: blocks of one slot,
 method of [Gazelle]. docs/protocol.md has the index formulas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import prod
 from typing import Final, Literal
 
 import numpy as np
@@ -292,12 +293,21 @@ class SlotLayout:
         sums = (self.group_slabs, self.out_parts, self.swaps, self.giants)
         return (*sums, self.in_parts, self.tile.baby_steps, len(self.geometry.shifts))
 
-    def encode_weights(self, weight: IntArray) -> Iterator[IntArray]:
-        """The multipliers (products, n) of one sum after the other, in the order of `products_shape`."""
+    @property
+    def weight_rows(self) -> int:
+        """Rows of `encode_weights`: sums."""
+        return prod(self.products_shape[:4])
+
+    def encode_weights(self, weight: IntArray, rows: Sequence[int] | None = None) -> Iterator[IntArray]:
+        """The multipliers (products, n) of one sum after the other, in the order of `products_shape`.
+
+        By default of all sums.
+        """
         flat = np.append(weight.ravel(), 0)
         reads = self.geometry.reads[self._read[0], self._shift]
-        for which in np.ndindex(self.products_shape[:4]):
-            values = flat[self._weight_index(*which)]
+        for row in range(self.weight_rows) if rows is None else rows:
+            slab, part, swap, giant = map(int, np.unravel_index(row, self.products_shape[:4]))
+            values = flat[self._weight_index(slab, part, swap, giant)]
             yield (values[..., None] * reads).reshape(-1, self.n)
 
     def nonzero(self, weight: IntArray) -> BoolArray:
