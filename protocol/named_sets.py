@@ -95,7 +95,7 @@ def fewest_limbs(he_set: HeSet) -> Response:
 NAMED_SETS: Final[Mapping[str, NamedSet]] = MappingProxyType(
     {
         "delphi": NamedSet(
-            "DELPHI", "[DELPHI], its repository", "slots", 8192, (43, 43, 44, 44), 44, 2061584302081, "ReLU6 in circuits"
+            "DELPHI", "[DELPHI], its repository", "slots", 8192, (43, 43, 44, 44), 44, 2061584302081, "ReLU6 circuits"
         ),
         "gazelle": NamedSet(
             "Gazelle", "[Gazelle] section 8", "slots", 2048, (60,), 60, 557057,
