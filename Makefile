@@ -12,7 +12,7 @@ quickstart: $(STAMP)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml CMakeLists.txt $(wildcard protocol/native/*)
+$(STAMP): pyproject.toml CMakeLists.txt $(wildcard protocol/native/* protocol/native/*/*)
 	@tools/check-toolchain $(PYTHON)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'

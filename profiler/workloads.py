@@ -18,7 +18,9 @@ from autoprivacy.protocol.circuits import relu_requantise
 from autoprivacy.protocol.he_set import HeSet, he_set_for
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
-from autoprivacy.protocol.seal_he import SealClient, SealServer
+from autoprivacy.protocol.ring_he import RingServer
+from autoprivacy.protocol.rings import RingWords
+from autoprivacy.protocol.seal_he import SealClient
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.transport import HEADER_BYTES
 
@@ -80,9 +82,9 @@ def loopback_workloads() -> Iterator[Workload]:
         yield Workload("transfer", 0, 0, items, 0, partial(connected_sender, content_bytes), calls=2)
 
 
-def _parties(he_set: HeSet) -> tuple[SealClient, SealServer]:
+def _parties(he_set: HeSet) -> tuple[SealClient, RingServer]:
     keys = ClientKeys.generate(he_set)
-    return SealClient(he_set, keys), SealServer(he_set, ServerKeys(he_set, keys.public_message()))
+    return SealClient(he_set, keys), RingServer(he_set, ServerKeys(he_set, keys.public_message()))
 
 
 def _polynomial(he_set: HeSet) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -106,10 +108,12 @@ def _transform(he_set: HeSet, *, back: bool) -> Call:
     return partial(server.to_ntt, ciphertext)
 
 
-def _summed(client: SealClient, server: SealServer, he_set: HeSet) -> object:
+def _summed(client: SealClient, server: RingServer, he_set: HeSet) -> RingWords:
     ciphertext = server.to_ntt(server.receive(client.encrypt(_polynomial(he_set)), None))
     weight = server.encode_weights(np.random.default_rng(1).integers(-8, 8, he_set.n))
-    return server.from_ntt(server.weighted_sum([ciphertext], [weight]))
+    total = server.weighted_sum([ciphertext], [weight])
+    assert total is not None  # noqa: S101 - the weight is not zero
+    return server.from_ntt(total)
 
 
 def _weighted_sum(he_set: HeSet, products: int) -> Call:

@@ -22,7 +22,7 @@ from autoprivacy.protocol import linear_layer
 from autoprivacy.protocol.encoded_weights import EncodedWeights
 from autoprivacy.protocol.linear_layer import Layout
 from autoprivacy.protocol.linear_shape import IntArray
-from autoprivacy.protocol.seal_he import SealServer
+from autoprivacy.protocol.parties import AnyServer
 
 _TASK: Final = struct.Struct("<I?")
 _DONE, _REFUSED = b"\0", b"\1"
@@ -32,7 +32,7 @@ _DONE, _REFUSED = b"\0", b"\1"
 class ServerLayer:
     """One linear layer, ready to answer; sizes are bytes of each request and of each response."""
 
-    he: SealServer
+    he: AnyServer
     layout: Layout
     weights: EncodedWeights[object]
     request_sizes: Sequence[int]

@@ -4,26 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from autoprivacy.common.errors import InvalidPolicy
-from autoprivacy.protocol.circuit_privacy import UNIFORM, CircuitPrivacy, scaled_round
+from autoprivacy.protocol.circuit_privacy import UNIFORM, CircuitPrivacy
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.linear_shape import IntArray
-from autoprivacy.protocol.randomness import random_below, wide_noise
+from autoprivacy.protocol.responses import Responder, check_packing, sent
+from autoprivacy.protocol.rings import word_type
 from autoprivacy.protocol.seal_context import refused, seal_context
 from autoprivacy.protocol.seal_keys import SWAP, ClientKeys, ServerKeys, galois_element
-from autoprivacy.protocol.wire import (
-    WHOLE_LIMB,
-    Response,
-    Words,
-    pack_ciphertext,
-    pack_response,
-    unpack_ciphertext,
-    unpack_response,
-)
-from autoprivacy.protocol.zero_encryption import add_modulo
+from autoprivacy.protocol.wire import WHOLE_LIMB, Response, pack_ciphertext, unpack_ciphertext, unpack_response
 
 if TYPE_CHECKING:
     Seal = Any  # the binding ships no types
@@ -39,7 +29,7 @@ class SealClient:
         packing: Packing = "coefficients",
         response: Response = WHOLE_LIMB,
     ) -> None:
-        _check(he_set, packing, response)
+        check_packing(he_set, packing, response)
         self.operations: Counter[str] = Counter()
         self._set = he_set
         self._packing = packing
@@ -62,9 +52,9 @@ class SealClient:
             ProtocolError: if its length or content is wrong.
         """
         self.operations["decrypt"] += 1
-        sent = _sent(self._packing, positions)
-        count = self._set.n if isinstance(sent, slice) else len(sent)
-        words = unpack_response(response, sent, count, self._set, self._response)
+        taken = sent(self._packing, positions)
+        count = self._set.n if isinstance(taken, slice) else len(taken)
+        words = unpack_response(response, taken, count, self._set, self._response)
         plaintext = self._decryptor.decrypt(self._context.ciphertext(words))
         return self._context.decode(plaintext, self._packing)[positions]
 
@@ -87,20 +77,14 @@ class SealServer:
         privacy: CircuitPrivacy = UNIFORM,
         noise_bound: int = 0,
     ) -> None:
-        _check(he_set, packing, response)
-        privacy.check(he_set, response, noise_bound)
-        if he_set.key_parameters != keys.he_set.key_parameters:
-            raise InvalidPolicy(f"keys of {keys.he_set} cannot serve {he_set}")
+        self._responder = Responder(he_set, keys, packing, response, privacy, noise_bound)
         self.operations: Counter[str] = Counter()
         self._set = he_set
         self._packing = packing
-        self._response = response
-        self._privacy = privacy
-        self._noise_bound = noise_bound
         self._keys = keys
         self._context = seal_context(he_set)
         self._evaluator = self._context.evaluator
-        self._primes = np.array(he_set.limbs, np.uint64)[:, None]
+        self._words = word_type(he_set.limbs)
 
     def encode_weights(self, values: IntArray) -> "Seal | None":
         """A plaintext in NTT form, or None where all weights are zero (SEAL refuses transparent products)."""
@@ -187,63 +171,5 @@ class SealServer:
     def respond(self, total: "Seal | None", positions: IntArray) -> tuple[bytes, IntArray]:
         """Rerandomise, mask or flood, switch, drop low bits: the packed response and the server's share in [0, t)."""
         self.operations["respond"] += 1
-        words = self._rerandomised(total)
-        if self._privacy.kind == "uniform":
-            words = self._switched(words)
-            c0, share = self._masked_uniformly(words[0], positions)
-        else:
-            words, share = self._masked_plainly(words, positions)
-            c0 = words[0][:, _sent(self._packing, positions)]
-        return pack_response(c0, words[1], self._set, self._response), share
-
-    def _rerandomised(self, total: "Seal | None") -> Words:
-        """Words of `total` plus an encryption of zero. Even `none` sends no transparent ciphertext."""
-        if total is None:
-            return self._keys.zero_encryptor.words()
-        words = self._context.words(total)
-        if self._privacy.kind == "none":
-            return words
-        return add_modulo(words, self._keys.zero_encryptor.words(), self._primes)
-
-    def _switched(self, words: Words) -> Words:
-        """The ciphertext modulo the limbs that a response keeps."""
-        if self._response.limbs == len(self._set.limbs):
-            return words
-        return self._switch(self._context.ciphertext(words))
-
-    def _switch(self, ciphertext: "Seal") -> Words:
-        self._evaluator.mod_switch_to_inplace(ciphertext, self._context.parms_ids[self._response.limbs])
-        return self._context.words(ciphertext)
-
-    def _masked_uniformly(self, c0: Words, positions: IntArray) -> tuple[Words, IntArray]:
-        """What is sent of c0 (1, n) plus R, and the share -round(t R / q) of it."""
-        he_set, prime = self._set, self._primes[:1]
-        sent = c0[:, _sent(self._packing, positions)]
-        mask = random_below(he_set.limbs[0], sent.shape[1])
-        share = -scaled_round(mask, he_set.t, he_set.limbs[0]) % he_set.t
-        if self._packing == "slots":
-            share = self._context.decode(self._context.encode(share, "coefficients"), "slots")[positions]
-        return add_modulo(sent, mask[None], prime), share
-
-    def _masked_plainly(self, words: Words, positions: IntArray) -> tuple[Words, IntArray]:
-        """The ciphertext plus flooding noise and a uniform plaintext, switched, and the share of it."""
-        he_set = self._set
-        if self._privacy.kind == "flood":
-            exponent = self._privacy.flood_exponent(he_set.n, self._noise_bound)
-            noise = wide_noise(exponent, he_set.limbs, he_set.n)
-            words = np.stack([add_modulo(words[0], noise, self._primes), words[1]])
-        mask = random_below(he_set.t, he_set.n).astype(np.int64)
-        ciphertext = self._context.ciphertext(words)
-        self._evaluator.add_plain_inplace(ciphertext, self._context.encode(mask, self._packing))
-        return self._switch(ciphertext), -mask[positions] % he_set.t
-
-
-def _sent(packing: Packing, positions: IntArray) -> IntArray | slice:
-    """Which coefficients of c0 travel: every slot depends on all of them."""
-    return slice(None) if packing == "slots" else positions
-
-
-def _check(he_set: HeSet, packing: Packing, response: Response) -> None:
-    response.check(he_set)
-    if packing == "slots":
-        he_set.require_slots()
+        words = None if total is None else self._context.words(total).astype(self._words, copy=False)
+        return self._responder.respond(words, positions)

@@ -83,7 +83,6 @@ class ClientKeys:
         secret = self.secret_for(context)
         zeros = context.encode(np.zeros(he_set.n, np.int64), "coefficients")
         public = context.seal.Encryptor(context.context, secret).encrypt_symmetric(zeros)
-        context.evaluator.transform_to_ntt_inplace(public)
         message = pack_ciphertext(context.words(public), he_set.limbs)
         ordered = rotation_steps(he_set, steps)
         if not ordered:
@@ -113,6 +112,15 @@ class ServerKeys:
         self._galois: dict[int, Seal] = {}
         if self.steps:
             self.galois(he_set)
+
+    def check_serve(self, he_set: HeSet) -> None:
+        """Refuse a set of other primes.
+
+        Raises:
+            InvalidPolicy: naming both.
+        """
+        if he_set.key_parameters != self.he_set.key_parameters:
+            raise InvalidPolicy(f"keys of {self.he_set} cannot serve {he_set}")
 
     def galois(self, he_set: HeSet) -> "Seal":
         """The Galois keys as an object for `he_set`; made once for each t, because SEAL binds keys to it."""

@@ -26,10 +26,11 @@ from autoprivacy.protocol.oblivious_transfer import (
     CorrelatedOtSender,
     extension_bytes,
 )
+from autoprivacy.protocol.parties import client_of, server_of
 from autoprivacy.protocol.plan import batches_of, key_sets, opened_bytes
 from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.randomness import random_below
-from autoprivacy.protocol.seal_he import SealClient, SealServer
+from autoprivacy.protocol.seal_he import SealClient
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
@@ -182,7 +183,7 @@ class Server:
         for layer, stage in zip(self._agreement.layers, self._stages, strict=True):
             chosen, he_set = layer.policy, layer.policy.he_set(self._agreement.security)
             own = keys[he_set.key_parameters]
-            he = SealServer(he_set, own, chosen.packing, chosen.response, self._agreement.privacy)
+            he = server_of(chosen, he_set, own, self._agreement.privacy)
             weights = EncodedWeights(he, layer.layout, stage.weight, product_bytes(he_set.n, he_set.limbs), budget)
             budget -= weights.kept_bytes
             layers.append(ServerLayer(he, layer.layout, weights, _request_sizes(layer), _response_sizes(layer)))
@@ -265,7 +266,7 @@ class Client:
         for layer in self.agreement.layers:
             chosen, he_set = layer.policy, layer.policy.he_set(self.agreement.security)
             own = keys[he_set.key_parameters]
-            self._parties.append(SealClient(he_set, own, chosen.packing, chosen.response))
+            self._parties.append(client_of(chosen, he_set, own))
         self._batches = [batches_of(layer) for layer in self.agreement.layers]
         self._ot = CorrelatedOtReceiver()
         self._channel.send(Kind.BASE_OT, self._ot.offer_base())

@@ -144,6 +144,19 @@ def check_length(message: bytes, expected: int) -> None:
         )
 
 
+def check_words(words: Words, primes: tuple[int, ...]) -> None:
+    """Refuse words (2, limbs, n) of a ciphertext that are no residues, or that hide nothing.
+
+    Raises:
+        ProtocolError: naming what is wrong.
+    """
+    for limb, prime in enumerate(primes):
+        if int(words[:, limb].max()) >= prime:
+            raise ProtocolError(f"the peer sent a residue out of range: at most {prime - 1} fits limb {limb}")
+    if not words[1].any():
+        raise ProtocolError("the peer sent a ciphertext whose second polynomial is zero; it hides nothing")
+
+
 def _drop(residues: Words, dropped: int, bits: int) -> Words:
     """Rounded to a multiple of 2^dropped, divided by it; what rounds up to 2^bits is nearest to zero modulo q."""
     if not dropped:

@@ -12,6 +12,7 @@ from autoprivacy.protocol.circuit_privacy import UNIFORM, CircuitPrivacy
 from autoprivacy.protocol.he_interface import C, ClientHe, P, Packing, ServerHe, W
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.ring_he import RingServer
 from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import SWAP, ClientKeys, ServerKeys
 from autoprivacy.protocol.wire import WHOLE_LIMB, Response
@@ -26,11 +27,12 @@ def seal_pair(
     noise_bound: int = 0,
     steps: Sequence[int] = (),
     keys: ClientKeys | None = None,
-) -> tuple[SealClient, SealServer, ClientKeys]:
-    """Both parties of the SEAL interpreter, with fresh keys unless `keys` are given."""
+    server_kind: type[SealServer | RingServer] = SealServer,
+) -> tuple[SealClient, SealServer | RingServer, ClientKeys]:
+    """Both parties of the SEAL interpreter, with fresh keys unless `keys` are given; the server may be our own."""
     keys = keys or ClientKeys.generate(he_set)
     server_keys = ServerKeys(keys.he_set, keys.public_message(steps), steps)
-    server = SealServer(he_set, server_keys, packing, response, privacy, noise_bound)
+    server = server_kind(he_set, server_keys, packing, response, privacy, noise_bound)
     return SealClient(he_set, keys, packing, response), server, keys
 
 

@@ -13,6 +13,8 @@ from autoprivacy.protocol.clear import ClearHe, negacyclic_product, slot_product
 from autoprivacy.protocol.counting import CountingHe
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import he_set_for, is_prime, ntt_prime
+from autoprivacy.protocol.ring_he import RingServer
+from autoprivacy.protocol.seal_he import SealServer
 from autoprivacy.protocol.seal_keys import SWAP, ClientKeys
 from autoprivacy.protocol.wire import Response
 from tests.protocol.interpreters import Computation, seal_pair
@@ -105,17 +107,18 @@ def test_every_interpreter_agrees_exactly(setting, seed):
     clear = ClearHe(he_set.n, he_set.t, np.random.default_rng(seed), packing)
     expected, *_ = work.run(clear, clear, he_set.t)
 
-    client, server, _ = seal_pair(
-        he_set, packing, response, privacy, noise_bound=1 << family.noise_bits, steps=work.steps
-    )
-    found, requests, responses = work.run(client, server, he_set.t)
-    assert np.array_equal(found, expected)
-
     counted = CountingHe(he_set, packing, response)
     work.run(counted, counted, he_set.t)
-    assert +(client.operations + server.operations) == +counted.operations == +clear.operations
-    assert counted.bytes_up == sum(map(len, requests))
-    assert counted.bytes_down == sum(map(len, responses))
+    for server_kind in (SealServer,) if family.slots else (SealServer, RingServer):
+        bound, steps = 1 << family.noise_bits, work.steps
+        client, server, _ = seal_pair(
+            he_set, packing, response, privacy, noise_bound=bound, steps=steps, server_kind=server_kind
+        )
+        found, requests, responses = work.run(client, server, he_set.t)
+        assert np.array_equal(found, expected)
+        assert +(client.operations + server.operations) == +counted.operations == +clear.operations
+        assert counted.bytes_up == sum(map(len, requests))
+        assert counted.bytes_down == sum(map(len, responses))
 
 
 def naive_product(a, b, t):

@@ -12,9 +12,9 @@ from autoprivacy.protocol import garbling, linear_layer, session, transport
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.circuits import Operation
 from autoprivacy.protocol.counting import CountingHe
+from autoprivacy.protocol.parties import AnyServer, server_of
 from autoprivacy.protocol.plan import key_sets, nonzero_products, plan
 from autoprivacy.protocol.policy import agree
-from autoprivacy.protocol.seal_he import SealServer
 from autoprivacy.protocol.session import Client, Inference
 from autoprivacy.protocol.transport import Channel, Kind
 
@@ -91,7 +91,7 @@ class Recorded:
     up: list[tuple[Kind, int]] = field(default_factory=list)
     down: list[tuple[Kind, int]] = field(default_factory=list)
     garbled: list[tuple[int, int, int]] = field(default_factory=list)  # AND gates, client bits, instances
-    servers: list[SealServer] = field(default_factory=list)
+    servers: list[AnyServer] = field(default_factory=list)
     inferences: list[Inference] = field(default_factory=list)
     operations: list[Counter[str]] = field(default_factory=list)
 
@@ -123,10 +123,9 @@ def record_session(monkeypatch, serving, key, digits):
         seen = Recorded()
         garble = garbling.garble
 
-        class RecordingServer(SealServer):
-            def __init__(self, *args):
-                super().__init__(*args)
-                seen.servers.append(self)
+        def recorded_server(*args):
+            seen.servers.append(server_of(*args))
+            return seen.servers[-1]
 
         def recording_garble(circuit, labels, bits, *rest):
             gates = int(np.count_nonzero(circuit.gates[:, 0] == Operation.AND))
@@ -135,7 +134,7 @@ def record_session(monkeypatch, serving, key, digits):
 
         monkeypatch.setattr(transport, "Channel", recording_channel(seen.up))
         monkeypatch.setattr(serving_module, "Channel", recording_channel(seen.down))
-        monkeypatch.setattr(session, "SealServer", RecordingServer)
+        monkeypatch.setattr(session, "server_of", recorded_server)
         monkeypatch.setattr(garbling, "garble", recording_garble)
         server = serving(deployed)
         with Client(server.address, key, expected=deployed.agreement) as client:

@@ -1,0 +1,4 @@
+"""Repeatable measurements of our own speed and accuracy.
+
+`python -m benchmarks.NAME [--quick] [--json] [--budget-s N]`
+"""

@@ -1,0 +1,2 @@
+#define AUTOPRIVACY_RING_PATH avx2
+#include "kernels.inc"

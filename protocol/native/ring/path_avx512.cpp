@@ -1,0 +1,2 @@
+#define AUTOPRIVACY_RING_PATH avx512
+#include "kernels.inc"

@@ -1,0 +1,2 @@
+#define AUTOPRIVACY_RING_PATH portable
+#include "kernels.inc"
