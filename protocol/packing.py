@@ -171,6 +171,19 @@ class CoefficientLayout:
 
     def encode_input(self, tensor: IntArray) -> IntArray:
         """Polynomials (inputs, n) of one input tensor (C, height, width)."""
+        encoded: IntArray = np.append(tensor, 0)[self._sources]
+        return encoded
+
+    @cached_property
+    def _sources(self) -> NDArray[np.int32]:
+        """(inputs, n): the flat input value in every coefficient; one past the last for zero."""
+        shape = self.shape
+        numbers = np.arange(1, shape.input_values + 1).reshape(shape.in_channels, shape.height, shape.width)
+        found = self._placed(numbers)
+        return np.where(found > 0, found - 1, shape.input_values).astype(np.int32)
+
+    def _placed(self, tensor: IntArray) -> IntArray:
+        """The values of a tensor where they belong (inputs, n)."""
         tile = self.tile
         down, across = self.windows
         places = self._canvas(tensor)

@@ -21,6 +21,7 @@ from math import prod
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record
@@ -217,8 +218,8 @@ class SlotLayout:
         return self._split(self.window_slabs, 1, len(self.geometry.windows), "windows")[:, :, 0]
 
     @cached_property
-    def _sources(self) -> IntArray:
-        """(inputs, n): the flat input value in each slot, -1 for none."""
+    def _sources(self) -> NDArray[np.int32]:
+        """(inputs, n): the flat input value in every slot, -1 for zero."""
         geometry, shape = self.geometry, self.shape
         phase, channel = np.divmod(self.in_channels, self._group_channels)
         blocks = (self.window_slabs, self.group_slabs, *self.in_channels.shape, self.tile.lanes)
@@ -230,11 +231,12 @@ class SlotLayout:
             pixels = np.stack([geometry.sources[window, phase[:, row]] for row, window in enumerate(windows)], axis=1)
             pixels = np.where(windows[:, None, None] >= 0, pixels, -1)[None, :, :, :, None, :]
             slots[slab] = np.where(held & (pixels >= 0), plane * shape.height * shape.width + pixels, -1)
-        return slots.reshape(self.inputs, self.n)
+        return slots.reshape(self.inputs, self.n).astype(np.int32)
 
     def encode_input(self, tensor: IntArray) -> IntArray:
         """Slots (inputs, n) of one input tensor (C, height, width)."""
-        return np.where(self._sources >= 0, tensor.ravel()[self._sources], 0)
+        encoded: IntArray = np.append(tensor, 0)[self._sources]
+        return encoded
 
     @cached_property
     def outputs(self) -> tuple[tuple[IntArray, IntArray], ...]:
