@@ -189,11 +189,24 @@ def serve(
     reveal_for_testing: Annotated[
         bool, typer.Option("--reveal-for-testing", help="NOT PRIVATE: open all shares to clients that ask.")
     ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the work of linear layers.")] = 1,
+    weight_memory_gib: Annotated[
+        float, typer.Option(min=0, help="Encoded weights beyond this are encoded whenever they are used.")
+    ] = 4.0,
 ) -> None:
     """Serve private inference with the weights of a network."""
     from autoprivacy.cli import private_commands
 
-    private_commands.serve(network, policy, key_file, listen, once=once, reveal_for_testing=reveal_for_testing)
+    private_commands.serve(
+        network,
+        policy,
+        key_file,
+        listen,
+        once=once,
+        reveal_for_testing=reveal_for_testing,
+        workers=workers,
+        weight_budget_bytes=int(weight_memory_gib * 2**30),
+    )
 
 
 @app.command()

@@ -19,11 +19,26 @@ if TYPE_CHECKING:
 
 
 def serve(
-    network: str, policy_file: Path, key_file: Path, listen: str, *, once: bool, reveal_for_testing: bool
+    network: str,
+    policy_file: Path,
+    key_file: Path,
+    listen: str,
+    *,
+    once: bool,
+    reveal_for_testing: bool,
+    workers: int,
+    weight_budget_bytes: int,
 ) -> None:
     """Serve until interrupted; the address is the first line on standard output."""
     _, quantised, agreement = load_agreed(network, policy_file)
-    server = Server(quantised, agreement, load_key(key_file), reveal_for_testing=reveal_for_testing)
+    server = Server(
+        quantised,
+        agreement,
+        load_key(key_file),
+        reveal_for_testing=reveal_for_testing,
+        workers=workers,
+        weight_budget_bytes=weight_budget_bytes,
+    )
     if reveal_for_testing:
         err.print(
             "autoprivacy: --reveal-for-testing opens all shares to clients that ask; never use it with real inputs"

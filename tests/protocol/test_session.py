@@ -141,9 +141,10 @@ def server_process(deployed, folder, *options):
             process.kill()
 
 
-def test_two_processes_infer(exact, digits, tmp_path):
+@pytest.mark.parametrize("options", [(), ("--workers", "2", "--weight-memory-gib", "0.00001")], ids=["plain", "split"])
+def test_two_processes_infer(exact, digits, tmp_path, options):
     images = digits.confirm.x[:3]
-    with server_process(exact, tmp_path) as (address, shared, process):
+    with server_process(exact, tmp_path, *options) as (address, shared, process):
         with Client(address, shared, expected=exact.agreement) as client:
             logits = np.stack([client.infer(image).logits for image in images])
         assert process.wait(20) == 0
