@@ -278,7 +278,10 @@ def main() -> None:
 
 def _end(message: str, code: int) -> None:
     if message:
-        sys.stderr.write(message + "\n")
+        from autoprivacy.cli.console import printable
+
+        # Names in a message may come from a file, and hold what would break the line or steer the terminal.
+        sys.stderr.write(printable(message) + "\n")
     sys.exit(code)
 
 

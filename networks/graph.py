@@ -23,6 +23,9 @@ from autoprivacy.common.records import record
 INPUT: Final = "input"
 """The name under which layers refer to the network's input."""
 
+LARGEST_TENSOR: Final = 1 << 26
+"""The most values that one tensor may have; more cannot be computed in private, and would only fill the memory."""
+
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one image's tensor: (C, H, W), or (F,) once flattened."""
 
@@ -206,7 +209,7 @@ def infer_shapes(network: Network) -> Mapping[str, Shape]:
         raise BadInput(f"network {network.name!r}: it has no layers; give at least one Linear")
     if min(network.input_shape) < 1:
         raise BadInput(f"network {network.name!r}: input_shape {network.input_shape} must be positive")
-    shapes: dict[str, Shape] = {INPUT: network.input_shape}
+    shapes: dict[str, Shape] = {INPUT: _limited(network.input_shape)}
     unused: set[str] = set()
     for layer in network.layers:
         where = f"network {network.name!r}: layer {layer.name!r}"
@@ -216,7 +219,7 @@ def infer_shapes(network: Network) -> Mapping[str, Shape]:
             if source not in shapes:
                 raise BadInput(f"{where}: its input {source!r} is no earlier layer; list layers after their inputs")
         try:
-            shapes[layer.name] = _output_shape(layer, [shapes[source] for source in layer.inputs])
+            shapes[layer.name] = _limited(_output_shape(layer, [shapes[source] for source in layer.inputs]))
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from None
         unused.difference_update(layer.inputs)
@@ -347,7 +350,14 @@ def _windows(layer: Conv2d | Pool, shape: Shape) -> Pair:
             f"padding {layer.padding} must not be negative, and below the kernel {layer.kernel} on every side"
         )
     top, left, bottom, right = layer.padding
-    room = (shape[1] + top + bottom - layer.kernel[0], shape[2] + left + right - layer.kernel[1])
+    padded = _limited((shape[0], shape[1] + top + bottom, shape[2] + left + right))
+    room = (padded[1] - layer.kernel[0], padded[2] - layer.kernel[1])
     if min(room) < 0:
         raise BadInput(f"kernel {layer.kernel} is larger than its padded input {shape}; use a smaller one")
     return room[0] // layer.stride[0] + 1, room[1] // layer.stride[1] + 1
+
+
+def _limited(shape: Shape) -> Shape:
+    if prod(shape) > LARGEST_TENSOR:
+        raise BadInput(f"a tensor of shape {shape} has more than {LARGEST_TENSOR} values")
+    return shape

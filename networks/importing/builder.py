@@ -19,6 +19,7 @@ from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.convolution import Floats, Ints
 from autoprivacy.networks.graph import (
     INPUT,
+    LARGEST_TENSOR,
     Add,
     AvgPool,
     Conv2d,
@@ -34,9 +35,6 @@ from autoprivacy.networks.graph import (
     Shape,
 )
 from autoprivacy.networks.importing.folding import Affine, Draft, Drafts, Pad, Parameters, simplify
-
-LARGEST_TENSOR: Final = 1 << 26
-"""The most values that one tensor may have; more cannot be computed in private, and would only fill the memory."""
 
 NO_PADDING: Final = (0, 0, 0, 0)
 
@@ -294,8 +292,6 @@ class NetworkBuilder:
         if prod(value.shape) != max(value.shape, default=0):
             raise BadInput(f"the network gives {value.shape} per image; a flat tensor of logits is needed")
         output = self._layer(replace(value, shape=(prod(value.shape),)))
-        if output == INPUT:
-            raise BadInput("the network gives its input unchanged; there is nothing to compute")
         drafts = Drafts(self._layers, self._parameters, output)
         layers = simplify(drafts, self._shapes, self._name)
         network = Network(_valid(name), self._input_shape, layers, channels_last=channels_last)

@@ -20,7 +20,7 @@ from autoprivacy.networks.importing.onnx_constants import (
     refusing_damage,
     stored,
 )
-from autoprivacy.networks.importing.onnx_operators import KEEPING_VALUES, OPERATORS, SHAPE_OF, Node
+from autoprivacy.networks.importing.onnx_operators import KEEPING_VALUES, OPERATORS, SHAPE_OF, Node, is_float
 
 if TYPE_CHECKING:
     import onnx
@@ -136,7 +136,23 @@ def _input(
     if not 2 <= len(sizes) <= 4 or min(sizes[1:]) < 1:
         shown = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
         raise BadInput(f"its input {info.name!r} has the shape ({shown}); export it with (N, C, H, W), C to W fixed")
+    if not is_float(info.type.tensor_type.elem_type):
+        _check_casts(info, nodes)
     return max(sizes[0], 1), sizes[1:], info.name
+
+
+def _check_casts(info: "onnx.ValueInfoProto", nodes: Nodes) -> None:
+    """Refuse to compute with an input of integers in their own arithmetic: a cast must come first."""
+    from onnx import TensorProto
+
+    for index, node in nodes:
+        if info.name in node.input and node.op_type != "Cast":
+            kinds = {number: name for name, number in TensorProto.DataType.items()}
+            kind = kinds.get(info.type.tensor_type.elem_type, "of no known type")
+            raise BadInput(
+                f"its input {info.name!r} is {kind}, and {node.op_type} ({_where(index, node)}) reads it as such; "
+                "export it with one of FLOAT, or with a Cast first"
+            )
 
 
 def _check_operators(nodes: Nodes, source: str) -> None:

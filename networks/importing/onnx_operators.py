@@ -317,12 +317,16 @@ def _dropout(node: Node, _: NetworkBuilder) -> Value:
 
 
 def _cast(node: Node, _: NetworkBuilder) -> Value:
-    from onnx import TensorProto
-
-    floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
-    if node.integer("to", 0) not in floats:
+    if not is_float(node.integer("to", 0)):
         raise BadInput("it casts to a type other than float")
     return node.value()
+
+
+def is_float(kind: int) -> bool:
+    """Whether tensors of this ONNX type hold floats, which all become float32 here."""
+    from onnx import TensorProto
+
+    return kind in {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
 def _softmax(node: Node, to: NetworkBuilder) -> Value:
@@ -378,7 +382,7 @@ OPERATORS: Final[dict[str, Handler]] = {
 """What is done with a node whose first input depends on the image, by its operator."""
 
 KEEPING_VALUES: Final = frozenset(
-    operator for operator in OPERATORS if OPERATORS[operator] in {_moved, _same_value, _cast}
+    operator for operator in OPERATORS if OPERATORS[operator] in {_moved, _same_value, _cast, _dropout}
 )
 """The operators whose output holds the values of their first input."""
 

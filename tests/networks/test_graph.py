@@ -163,6 +163,8 @@ FLAT = Flatten("flat", (INPUT,))
         ((Conv2d("conv", (INPUT,), 0, (3, 3)),), "conv", "out_channels 0"),
         ((Conv2d("conv", (INPUT,), 2, (3, 3), groups=2),), "conv", "2 groups must divide"),
         ((MaxPool("pool", (INPUT,), (0, 2), (1, 1)),), "pool", "kernel (0, 2)"),
+        ((MaxPool("pool", (INPUT,), (1 << 31, 1), (1, 1), (1 << 30, 0, 1 << 30, 0)),), "pool", "more than 67108864"),
+        ((Conv2d("conv", (INPUT,), 1 << 23, (1, 1)),), "conv", "more than 67108864"),
         ((FLAT, AvgPool("pool", ("flat",), (1, 1), (1, 1))), "pool", "(C, H, W)"),
         ((Add("sum", (INPUT,)),), "sum", "two inputs or more"),
         ((FLAT, Add("sum", (INPUT, "flat"))), "sum", "must be equal"),

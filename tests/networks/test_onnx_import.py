@@ -105,24 +105,18 @@ def test_a_scale_of_channels_goes_through_a_flatten_into_the_columns_that_read_t
     assert kinds(found) == ["relu", "flatten", "linear"]
 
 
-def nhwc(*, first: str = "x", ends: str = "flat") -> onnx.ModelProto:
+def nhwc(opset: int, *, ends: str) -> onnx.ModelProto:
     """As tf2onnx writes a Keras network: images, constants and flattened features are NHWC, convolutions NCHW."""
+    to_channels_first, to_channels_last = [0, 3, 1, 2], [0, 2, 3, 1]
+    pads = [0, 1, 0, 0, 0, 0, 1, 0]
     nodes = [
-        *(
-            node("Sub", f"{first} mean", "s"),
-            node("Mul", "s scale", "u"),
-            node("Transpose", "u", "v", perm=[0, 3, 1, 2]),
-        ),
-        *(
-            node("Conv", "v k", "c", auto_pad="SAME_UPPER", strides=[2, 2]),
-            node("Transpose", "c", "d", perm=[0, 2, 3, 1]),
-        ),
-        *(node("Add", "d bias", "e"), node("Relu", "e", "f"), node("Pad", "f pads", "g")),
-        *(
-            node("Transpose", "g", "h", perm=[0, 3, 1, 2]),
-            node("MaxPool", "h", "i", kernel_shape=[2, 2], strides=[2, 2]),
-        ),
-        node("Transpose", "i", "j", perm=[0, 2, 3, 1]),
+        *(node("Sub", "x mean", "s"), node("Mul", "s scale", "u"), node("Transpose", "u", "v", perm=to_channels_first)),
+        node("Conv", "v k", "c", auto_pad="SAME_UPPER", strides=[2, 2]),
+        *(node("Transpose", "c", "d", perm=to_channels_last), node("Add", "d bias", "e"), node("Relu", "e", "f")),
+        node("Pad", "f", "g", pads=pads) if opset < 11 else node("Pad", "f pads", "g"),
+        node("Transpose", "g", "h", perm=to_channels_first),
+        node("MaxPool", "h", "i", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Transpose", "i", "j", perm=to_channels_last),
     ]
     if ends == "flat":
         nodes += [node("Reshape", "j shape", "l"), node("MatMul", "l w", "m"), node("Add", "m b", "y")]
@@ -133,17 +127,18 @@ def nhwc(*, first: str = "x", ends: str = "flat") -> onnx.ModelProto:
         "scale": np.float32(0.5),
         "k": floats(4, 3, 3, 3),
         "bias": floats(4),
-        "pads": ints(0, 1, 0, 0, 0, 0, 1, 0),
+        "pads": ints(*pads),
         "shape": ints(-1, 4 * 2 * 2),
         "w": floats(16, 5),
         "b": floats(5),
     }
-    return model(nodes, ("n", 6, 5, 3), constants, opset=13)
+    return model(nodes, ("n", 6, 5, 3), constants, opset=opset)
 
 
+@pytest.mark.parametrize("opset", [8, 11, 13, 17])
 @pytest.mark.parametrize("ends", ["flat", "mean"])
-def test_a_channels_last_file_takes_channels_last_images(ends: str, tmp_path: Path) -> None:
-    made = nhwc(ends=ends)
+def test_a_channels_last_file_takes_channels_last_images(ends: str, opset: int, tmp_path: Path) -> None:
+    made = nhwc(opset, ends=ends)
     found = check(made, tmp_path)
     network = found.trained.network
     assert network.channels_last

@@ -9,7 +9,20 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.networks.onnx_files import FC, FLAT, Arrays, check, floats, ints, model, node, refusal
+from tests.networks.onnx_files import (
+    FC,
+    FLAT,
+    Arrays,
+    check,
+    floats,
+    images,
+    imported,
+    ints,
+    model,
+    node,
+    outputs,
+    refusal,
+)
 
 SNIPPETS: dict[str, tuple[list[onnx.NodeProto], tuple[int | str, ...], Arrays, int]] = {
     "gemm": ([node("Gemm", "x w b", "y")], (2, 18), FC, 13),
@@ -134,6 +147,23 @@ SNIPPETS: dict[str, tuple[list[onnx.NodeProto], tuple[int | str, ...], Arrays, i
         {"s": ints(1, 0, 0, 1), "ax": ints(-2, 3)},
         18,
     ),
+    "a network of opset 7": (
+        [
+            *(node("Conv", "x k", "c"), node("BatchNormalization", "c s t m v", "n"), node("Relu", "n", "r")),
+            *(node("Dropout", "r", "d", ratio=0.3), node("AveragePool", "d", "p", kernel_shape=[2, 2])),
+            *(node("Add", "p e", "a"), *FLAT),
+        ],
+        (1, 2, 4, 4),
+        {
+            "k": floats(3, 2, 3, 3),
+            "s": floats(3),
+            "t": floats(3),
+            "m": floats(3),
+            "v": np.abs(floats(3)),
+            "e": floats(3, 1, 1),
+        },
+        7,
+    ),
     "gemm, opset 22": ([node("Gemm", "x w b", "y")], (1, 18), FC, 22),
 }
 
@@ -142,6 +172,28 @@ SNIPPETS: dict[str, tuple[list[onnx.NodeProto], tuple[int | str, ...], Arrays, i
 def test_an_operator_computes_what_onnxruntime_says(snippet: str, tmp_path: Path) -> None:
     nodes, shape, constants, opset = SNIPPETS[snippet]
     check(model(nodes, shape, constants, opset=opset), tmp_path)
+
+
+SOFTMAXES = {
+    "the default axis": [node("Gemm", "x w b", "g"), node("Softmax", "g", "y")],
+    "the last axis": [node("Gemm", "x w b", "g"), node("Softmax", "g", "y", axis=-1)],
+    "logarithm": [node("Gemm", "x w b", "g"), node("LogSoftmax", "g", "y", axis=1)],
+    "before a dropout": [node("Gemm", "x w b", "g"), node("Softmax", "g", "s", axis=1), node("Dropout", "s", "y")],
+    "before a view": [node("Gemm", "x w b", "g"), node("Softmax", "g", "s", axis=1), node("Flatten", "s", "y")],
+}
+
+
+@pytest.mark.parametrize("opset", [8, 12, 13, 17])
+@pytest.mark.parametrize("softmax", SOFTMAXES)
+def test_a_softmax_at_the_end_is_left_out_with_a_note(softmax: str, opset: int, tmp_path: Path) -> None:
+    made = model(SOFTMAXES[softmax], (4, 18), FC, opset=opset)
+    found = imported(made, tmp_path)
+    assert any("softmax" in note and "left out" in note for note in found.notes)
+    x = images(made)
+    exponentials = np.exp(found.trained.run(x.reshape(4, 1, 1, 18)))
+    shares = exponentials / exponentials.sum(axis=1, keepdims=True)
+    wanted = outputs(made, x)
+    np.testing.assert_allclose(shares, np.exp(wanted) if softmax == "logarithm" else wanted, rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
