@@ -44,6 +44,9 @@ def convert(module: "torch.nn.Module", input_shape: tuple[int, int, int], name: 
 def _trace(module: "torch.nn.Module", input_shape: tuple[int, int, int]) -> "ExportedProgram":
     import torch
 
+    stored = (*module.named_parameters(), *module.named_buffers())
+    if empty := next((path for path, values in stored if values.is_meta), None):
+        raise BadInput(f"{empty!r} is on the meta device, without values; load its weights first")
     first = next((given for given in module.parameters() if given.is_floating_point()), torch.zeros(0))
     images = torch.zeros(IMAGES, *input_shape, dtype=first.dtype, device=first.device)
     modes = {part: part.training for part in module.modules()}
@@ -73,18 +76,23 @@ def _import(module: "torch.nn.Module", program: "ExportedProgram", builder: Netw
             f"{len(signature.user_inputs)} inputs and {len(signature.user_outputs)} outputs; one of each is supported"
         )
     source, output = signature.user_inputs[0], signature.user_outputs[0]
-    leaves = {path for path, part in module.named_modules() if not list(part.children())}
+    leaves = {path for path, part in module.named_modules() if path and not list(part.children())}
     _check_operators(program, source, leaves)
     values: dict[str, Any] = {source: builder.input}
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name != source:
             values[node.name] = _stored(program, node.name)
-        elif node.op == "call_function":
+        elif _computes(node):
             values[node.name] = _visit(node, values, builder, leaves, ends=node.name == output)
     found = values.get(str(output))
     if not isinstance(found, Value):
         raise BadInput("its output is no tensor that depends on its input")
     return builder.finish(name, found)
+
+
+def _computes(node: "Node") -> bool:
+    """Whether a node is a call whose result is read: the others only assert something, for nothing has side effects."""
+    return node.op == "call_function" and bool(node.users)
 
 
 def _stored(program: "ExportedProgram", name: str) -> object:
@@ -103,7 +111,7 @@ def _check_operators(program: "ExportedProgram", source: object, leaves: Abstrac
     changing = {source}
     unsupported: dict[str, str] = {}
     for node in program.graph.nodes:
-        if node.op == "call_function" and any(given.name in changing for given in node.all_input_nodes):
+        if _computes(node) and any(given.name in changing for given in node.all_input_nodes):
             changing.add(node.name)
             kind = _operator(node)
             if kind not in OPERATORS and node.target is not operator.getitem:

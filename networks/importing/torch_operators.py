@@ -157,12 +157,20 @@ def _avg_pool2d(call: Call, to: NetworkBuilder) -> Value:
 
 
 def _adaptive_avg_pool2d(call: Call, to: NetworkBuilder) -> Value:
+    return _adaptive(AvgPool, call, to)
+
+
+def _adaptive_max_pool2d(call: Call, to: NetworkBuilder) -> tuple[Value, None]:
+    return _adaptive(MaxPool, call, to), None
+
+
+def _adaptive(kind: type[MaxPool] | type[AvgPool], call: Call, to: NetworkBuilder) -> Value:
     value, wanted = call.value("self"), call.pair("output_size")
     sizes = value.shape[1:]
     if len(sizes) != 2 or min(wanted) < 1 or any(size % out for size, out in zip(sizes, wanted, strict=True)):
         raise BadInput(f"from {value.shape} to {wanted} its windows would not be of one size, which is not supported")
     kernel = (sizes[0] // wanted[0], sizes[1] // wanted[1])
-    return value if kernel == (1, 1) else to.pool(AvgPool, call.name, value, kernel, kernel)
+    return value if kernel == (1, 1) else to.pool(kind, call.name, value, kernel, kernel)
 
 
 def _mean(call: Call, to: NetworkBuilder) -> Value:
@@ -258,7 +266,7 @@ def _to_type(call: Call, _: NetworkBuilder) -> Value:
     return call.value("self")
 
 
-Handler: TypeAlias = Callable[[Call, NetworkBuilder], Value | tuple[Value, None, None]]
+Handler: TypeAlias = Callable[[Call, NetworkBuilder], Value | tuple[Value | None, ...]]
 
 OPERATORS: Final[dict[str, Handler]] = {
     "_adaptive_avg_pool2d": _adaptive_avg_pool2d,
@@ -269,6 +277,7 @@ OPERATORS: Final[dict[str, Handler]] = {
     "_to_copy": _to_type,
     "_unsafe_view": _moved,
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "adaptive_max_pool2d": _adaptive_max_pool2d,
     "add": _add,
     "alias": _same_value,
     "avg_pool2d": _avg_pool2d,
