@@ -10,8 +10,8 @@ from autoprivacy.common.records import record
 from autoprivacy.networks import reference
 from autoprivacy.networks.data import Split
 from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.error_model import decryption_errors
-from autoprivacy.protocol.policy import Agreement
 
 ERROR_DRAWS: Final = 3
 IMAGES_AT_ONCE: Final = 64

@@ -24,9 +24,10 @@ from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.profiler.harness import calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.layers import component_seconds
 from autoprivacy.profiler.statistics import median_interval, quiet
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.error_model import ERROR_FREE, DecryptionError, decryption_errors
 from autoprivacy.protocol.plan import plan_network
-from autoprivacy.protocol.policy import Agreement, Policy
+from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.session import Client, Inference, Revealed
 from autoprivacy.protocol.transport import load_key, new_key
 

@@ -12,8 +12,10 @@ from autoprivacy.agent.space import Choice, Space
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.progress import Progress
 from autoprivacy.models.prediction import Deployment, Prediction, predict
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.plan import plan_network
-from autoprivacy.protocol.policy import Agreement, Policy, agree
+from autoprivacy.protocol.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
 from autoprivacy.networks.integer_network import LayerWidths, QuantisedNetwork, Widths
 from autoprivacy.networks.quantisation import Quantiser, uniform_widths
+from autoprivacy.protocol.agreeing import linear_shape
 from autoprivacy.protocol.he_set import ntt_prime
-from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance, linear_shape
+from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.tiles import default_tile
 
 HE_CHOICES: Final = ((1024, 26), (2048, 53))
@@ -90,18 +91,18 @@ class Space:
         layers = {}
         network = self.network(choices)
         least = least_modulus_bits(network)
-        for stage, choice in zip(network.stages, choices, strict=True):
+        for layer, choice in zip(network.linear_layers, choices, strict=True):
             chosen = LayerPolicy(
                 packing="coefficients",
                 n=choice.n,
                 limbs=(ntt_prime(choice.n, choice.q_bits),),
-                t=1 << least[stage.name],
-                tile=default_tile(linear_shape(stage), choice.n),
+                t=1 << least[layer.name],
+                tile=default_tile(linear_shape(layer), choice.n),
                 weight_bits=choice.weight_bits,
                 activation_bits=ACTIVATION_BITS,
             )
             chosen.he_set("he2024")
-            layers[stage.name] = chosen
+            layers[layer.name] = chosen
         made_by = Provenance(
             version=self.version,
             method=method,

@@ -26,9 +26,11 @@ from autoprivacy.networks.integer_network import (
     chain_operations,
 )
 from autoprivacy.profiler.statistics import quiet, typical
+from autoprivacy.protocol.agreeing import agree, linear_shape
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.he_set import ntt_prime
 from autoprivacy.protocol.plan import plan
-from autoprivacy.protocol.policy import Agreement, LayerPolicy, Policy, Provenance, agree, linear_shape
+from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Client, Inference, Revealed, Server
 from autoprivacy.protocol.tiles import default_tile
@@ -105,14 +107,14 @@ def _stage(
 def _policy(network: QuantisedNetwork, bits: list[int], rng: np.random.Generator) -> Policy:
     layers = {}
     least = least_modulus_bits(network)
-    for stage, weight_bits in zip(network.stages, bits, strict=True):
+    for layer, weight_bits in zip(network.linear_layers, bits, strict=True):
         n, q_bits = HE_SETS[rng.integers(len(HE_SETS))]
-        layers[stage.name] = LayerPolicy(
+        layers[layer.name] = LayerPolicy(
             packing="coefficients",
             n=n,
             limbs=(ntt_prime(n, q_bits),),
-            t=1 << least[stage.name],
-            tile=default_tile(linear_shape(stage), n),
+            t=1 << least[layer.name],
+            tile=default_tile(linear_shape(layer), n),
             weight_bits=weight_bits,
             activation_bits=INPUT_BITS,
         )

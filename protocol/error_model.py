@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.packing import CoefficientLayout
-from autoprivacy.protocol.policy import Agreement
 
 FRESH_VARIANCE: Final = 21 / 2
 """SEAL draws noise as a centred binomial over 42 bits: variance 42 / 4."""

@@ -4,14 +4,17 @@ Bytes include frame headers: they are the bytes on the wire.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from math import prod
 from typing import Final
 
 import numpy as np
 
+from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record
 from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.protocol.agreement import AgreedLayer, AgreedNonlinear, Agreement, client_alone, shifts_of_values
 from autoprivacy.protocol.circuits import Circuit, relu_requantise
 from autoprivacy.protocol.encoded_weights import product_bytes
 from autoprivacy.protocol.he_set import HeSet
@@ -19,7 +22,6 @@ from autoprivacy.protocol.layer_counts import Products
 from autoprivacy.protocol.linear_layer import counts_of, rotation_steps_of
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
-from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.seal_keys import galois_object_bytes, public_message_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
@@ -75,9 +77,9 @@ class CircuitPlan:
 
 @record
 class LayerPlan:
-    """One linear layer and the nonlinear layer after it, operation by operation, in the order they run.
+    """One linear layer and the nonlinear layers after it, operation by operation, in the order they run.
 
-    There are no circuits where the output is opened, and several where channels drop different numbers of bits.
+    There are several circuits where channels drop different numbers of bits.
     `weight_bytes` is what the server's encoded weights take in memory.
     """
 
@@ -127,17 +129,18 @@ class Plan:
         return sum(layer.bytes_down for layer in self.layers)
 
 
-def batches_of(layer: AgreedLayer) -> tuple[Batch, ...]:
-    """The circuits that follow a linear layer, one for every shift that channels have; none where it is opened."""
-    after = layer.nonlinear
-    if after is None:
-        return ()
-    bits_in, bits_out = layer.policy.t.bit_length() - 1, after.t_out.bit_length() - 1
-    shifts = np.repeat(after.shifts, layer.shape.output_values // layer.shape.out_channels)
-    # Beyond the sign there is nothing left to drop.
-    shifts = np.minimum(shifts, bits_in - 1)
+def batches_of(step: AgreedNonlinear) -> tuple[Batch, ...]:
+    """The circuits of a nonlinear layer, one for every shift that channels have.
+
+    Raises:
+        InvalidPolicy: for what no circuit is built for yet.
+    """
+    if step.windows is not None or step.maximum is not None:
+        raise InvalidPolicy(f"nonlinear layer {step.name}: max pooling and ReLU6 do not run privately yet")
+    bits_in, bits_out = step.modulus_in.bit_length() - 1, step.modulus_out.bit_length() - 1
+    shifts = shifts_of_values(step)
     return tuple(
-        Batch(_circuit(bits_in, shift, after.bits, bits_out, after.relu), np.flatnonzero(shifts == shift))
+        Batch(_circuit(bits_in, shift, step.bits, bits_out, step.relu), np.flatnonzero(shifts == shift))
         for shift in sorted(set(shifts.tolist()))
     )
 
@@ -157,15 +160,28 @@ def key_sets(agreement: Agreement) -> tuple[KeySet, ...]:
     return tuple(found.values())
 
 
-def opened_bytes(layer: AgreedLayer) -> int:
+def opened_bytes(agreement: Agreement) -> int:
     """Bytes of the server's share of the logits."""
-    return -(-layer.shape.output_values * (layer.policy.t.bit_length() - 1) // 8)
+    return -(-agreement.classes * (agreement.logit_modulus.bit_length() - 1) // 8)
 
 
-def plan_layer(layer: AgreedLayer, *, first: bool, nonzero: Products | None = None) -> LayerPlan:
-    """The plan of one layer.
+def groups(agreement: Agreement) -> tuple[tuple[AgreedLayer, tuple[AgreedNonlinear, ...]], ...]:
+    """Every linear layer with the nonlinear layers that run after it and before the next one."""
+    found: list[tuple[AgreedLayer, list[AgreedNonlinear]]] = []
+    early: list[AgreedNonlinear] = []
+    for step in agreement.steps:
+        if isinstance(step, AgreedLayer):
+            found.append((step, early))
+            early = []
+        elif isinstance(step, AgreedNonlinear):
+            (found[-1][1] if found else early).append(step)
+    return tuple((layer, tuple(after)) for layer, after in found)
 
-    `first` says that the input is the client's alone, `nonzero` which products are not skipped (`Layout.nonzero`).
+
+def plan_layer(layer: AgreedLayer, *, alone: bool, nonzero: Products | None = None) -> LayerPlan:
+    """The plan of one linear layer.
+
+    `alone` says that its input is the client's alone, `nonzero` which products are not skipped (`Layout.nonzero`).
     """
     layout, chosen, n = layer.layout, layer.policy, layer.policy.n
     counts = counts_of(layout, nonzero)
@@ -179,7 +195,7 @@ def plan_layer(layer: AgreedLayer, *, first: bool, nonzero: Products | None = No
     work = [
         he("encrypt", counts.encrypt),
         Work("transfer", 0, 0, calls=1, items=up),
-        he("receive" if first else "receive_add_share", counts.receive),
+        he("receive" if alone else "receive_add_share", counts.receive),
         he("rotate", counts.rotate),
         he("to_ntt", counts.to_ntt),
         he("weighted_sum", counts.weighted_sum, counts.multiply_accumulate),
@@ -190,26 +206,45 @@ def plan_layer(layer: AgreedLayer, *, first: bool, nonzero: Products | None = No
         Work("transfer", 0, 0, calls=1, items=down),
         he("decrypt", counts.decrypt, int(sizes.sum()), chosen.limbs[: chosen.response.limbs]),
     ]
-    work = [each for each in work if each.calls]
     weight_bytes = counts.encode * product_bytes(n, chosen.limbs)
-    batches = batches_of(layer)
-    if not batches:
-        logits = HEADER_BYTES + opened_bytes(layer)
-        work.append(Work("transfer", 0, 0, calls=1, items=logits))
-        return LayerPlan(layer.name, tuple(work), (), 1, 2, up, down + logits, weight_bytes)
+    return LayerPlan(layer.name, tuple(each for each in work if each.calls), (), 1, 1, up, down, weight_bytes)
+
+
+def _with_nonlinear(planned: LayerPlan, step: AgreedNonlinear) -> LayerPlan:
+    """The plan with a nonlinear layer after it."""
+    batches = batches_of(step)
     circuits = tuple(_circuit_plan(batch) for batch in batches)
     transfers = sum(circuit.transfers for circuit in circuits)
     columns = HEADER_BYTES + extension_bytes(transfers)
     tables = HEADER_BYTES + sum(batch.message_bytes for batch in batches)
-    work += [
+    work = (
         Work("ot_receive", 0, 0, calls=1, items=transfers),
         Work("transfer", 0, 0, calls=1, items=columns),
         Work("ot_send", 0, 0, calls=1, items=transfers),
         *(Work("garble", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
         Work("transfer", 0, 0, calls=1, items=tables),
         *(Work("evaluate", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
-    ]
-    return LayerPlan(layer.name, tuple(work), circuits, 2, 2, up + columns, down + tables, weight_bytes)
+    )
+    return replace(
+        planned,
+        work=planned.work + work,
+        circuits=planned.circuits + circuits,
+        frames_up=planned.frames_up + 1,
+        frames_down=planned.frames_down + 1,
+        bytes_up=planned.bytes_up + columns,
+        bytes_down=planned.bytes_down + tables,
+    )
+
+
+def _with_logits(planned: LayerPlan, agreement: Agreement) -> LayerPlan:
+    """The plan with the server's share of the logits sent after it."""
+    logits = HEADER_BYTES + opened_bytes(agreement)
+    return replace(
+        planned,
+        work=(*planned.work, Work("transfer", 0, 0, calls=1, items=logits)),
+        frames_down=planned.frames_down + 1,
+        bytes_down=planned.bytes_down + logits,
+    )
 
 
 def _circuit_plan(batch: Batch) -> CircuitPlan:
@@ -228,13 +263,17 @@ def plan(agreement: Agreement, nonzero: Mapping[str, Products] | None = None) ->
     `nonzero` says by layer which products are not skipped.
     """
     known = nonzero or {}
-    keys = key_sets(agreement)
+    keys, alone = key_sets(agreement), client_alone(agreement)
     moduli = {(layer.policy.n, layer.policy.limbs, layer.policy.special, layer.policy.t) for layer in agreement.layers}
+    layers = []
+    for layer, after in groups(agreement):
+        planned = plan_layer(layer, alone=layer.source in alone, nonzero=known.get(layer.name))
+        for step in after:
+            planned = _with_nonlinear(planned, step)
+        layers.append(planned)
+    layers[-1] = _with_logits(layers[-1], agreement)
     return Plan(
-        layers=tuple(
-            plan_layer(layer, first=index == 0, nonzero=known.get(layer.name))
-            for index, layer in enumerate(agreement.layers)
-        ),
+        layers=tuple(layers),
         setup_bytes_up=sum(HEADER_BYTES + each.message_bytes for each in keys) + HEADER_BYTES + OFFER_BYTES,
         setup_bytes_down=HEADER_BYTES + ANSWER_BYTES,
         key_bytes=sum(
@@ -249,8 +288,8 @@ def plan(agreement: Agreement, nonzero: Mapping[str, Products] | None = None) ->
 def nonzero_products(network: QuantisedNetwork, agreement: Agreement) -> dict[str, Products]:
     """By layer, which products the server does: those whose weights are not all zero."""
     return {
-        layer.name: layer.layout.nonzero(stage.weight)
-        for layer, stage in zip(agreement.layers, network.stages, strict=True)
+        layer.name: layer.layout.nonzero(own.weight)
+        for layer, own in zip(agreement.layers, network.linear_layers, strict=True)
     }
 
 

@@ -14,7 +14,9 @@ from autoprivacy.common.records import load
 from autoprivacy.networks import data, zoo
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.networks.quantisation import Quantiser
-from autoprivacy.protocol.policy import Agreement, Policy, agree
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.session import Server
 from autoprivacy.protocol.transport import Channel, load_key, parse_address
 

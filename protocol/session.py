@@ -1,9 +1,10 @@
 """The two-party session, schedule `online` [Gazelle]: what each side does, in order (docs/protocol.md)."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import parse, record, to_json
-from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.networks.graph import INPUT
+from autoprivacy.networks.integer_network import IntegerLinear, IntegerSum, QuantisedNetwork
 from autoprivacy.networks.rounding import to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
+from autoprivacy.protocol.agreement import AgreedLayer, AgreedNonlinear, Agreement
 from autoprivacy.protocol.encoded_weights import EncodedWeights, product_bytes
 from autoprivacy.protocol.layer_workers import LayerWorkers, ServerLayer, split
 from autoprivacy.protocol.linear_shape import IntArray
-from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import (
     ANSWER_BYTES,
     OFFER_BYTES,
@@ -28,10 +30,10 @@ from autoprivacy.protocol.oblivious_transfer import (
 )
 from autoprivacy.protocol.parties import client_of, server_of
 from autoprivacy.protocol.plan import batches_of, key_sets, opened_bytes
-from autoprivacy.protocol.policy import AgreedLayer, Agreement
 from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_he import SealClient
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
+from autoprivacy.protocol.share_steps import Shares
 from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
@@ -73,6 +75,24 @@ class _Stopwatch:
         return LayerTimes(**self.seconds)
 
 
+class _Watches:
+    """A stopwatch a linear layer; what runs after it and before the next one is timed with it."""
+
+    def __init__(self) -> None:
+        self._started: list[_Stopwatch] = []
+
+    def next_layer(self) -> _Stopwatch:
+        self._started.append(_Stopwatch())
+        return self._started[-1]
+
+    @property
+    def current(self) -> _Stopwatch:
+        return self._started[-1] if self._started else self.next_layer()
+
+    def times(self) -> tuple[LayerTimes, ...]:
+        return tuple(watch.times() for watch in self._started)
+
+
 @dataclass(frozen=True, slots=True)
 class Inference:
     """One private inference as the client saw it; `logits` are integers (classes,)."""
@@ -104,10 +124,6 @@ def _response_sizes(layer: AgreedLayer) -> list[int]:
     ]
 
 
-def _input_tensor(layer: AgreedLayer, flat: IntArray) -> IntArray:
-    return flat.reshape(layer.shape.in_channels, layer.shape.height, layer.shape.width)
-
-
 def _centred(values: IntArray, t: int) -> IntArray:
     return (values + t // 2) % t - t // 2
 
@@ -128,14 +144,19 @@ class Server:
         workers: int = 1,
         weight_budget_bytes: int = WEIGHT_BUDGET_BYTES,
     ) -> None:
-        self._stages = network.stages
+        self._weights = {layer.name: layer.weight for layer in network.linear_layers}
+        self._constants = {
+            operation.name: operation.bias
+            for operation in network.operations
+            if isinstance(operation, IntegerLinear | IntegerSum)
+        }
         self._agreement = agreement
         self._message = to_json(agreement, indent=None).encode()
         self._key = key
         self._reveal = reveal_for_testing
         self._workers = workers
         self._weight_budget_bytes = weight_budget_bytes
-        self._batches = [batches_of(layer) for layer in agreement.layers]
+        self._batches = {step.name: batches_of(step) for step in agreement.nonlinears}
 
     def converse(self, channel: Channel) -> int:
         """Serve one client until it ends the session; returns how many inferences it got.
@@ -158,19 +179,63 @@ class Server:
                 raise ProtocolError(
                     "the client asked to reveal shares; only a server started with --reveal-for-testing does"
                 )
-            times: list[LayerTimes] = []
-            shares: list[IntArray] = []
-            share: IntArray | None = None
-            for layer in range(len(self._agreement.layers)):
-                share, accumulators, spent = self._layer(channel, layer, workers, share, ot, delta)
-                times.append(spent)
-                shares.append(accumulators)
+            accumulators, times = self._infer(channel, workers, ot, delta)
             if command == INFER_REVEALED:
-                for accumulators in shares:
-                    channel.send(Kind.REVEALED, accumulators.astype("<i8").tobytes())
-                channel.send(Kind.TIMES, to_json(_ServerTimes(tuple(times)), indent=None).encode())
+                for share in accumulators:
+                    channel.send(Kind.REVEALED, share.astype("<i8").tobytes())
+                channel.send(Kind.TIMES, to_json(_ServerTimes(times), indent=None).encode())
             served += 1
         return served
+
+    def _infer(
+        self, channel: Channel, workers: LayerWorkers, ot: CorrelatedOtSender, delta: bytes
+    ) -> tuple[list[IntArray], tuple[LayerTimes, ...]]:
+        """One inference; returns this party's share of every linear layer's accumulators, and its times."""
+        agreement, shares, watches = self._agreement, Shares(self._agreement), _Watches()
+        accumulators: list[IntArray] = []
+        for step in agreement.steps:
+            if isinstance(step, AgreedLayer):
+                watch = watches.next_layer()
+                sizes = _request_sizes(step)
+                content = channel.receive(Kind.CIPHERTEXTS, sum(sizes))
+                with watch("he_s"):
+                    own = shares.read(step.source, step.policy.t)
+                    responses, kept = workers.answer(len(accumulators), split(content, sizes), own)
+                    kept = kept.reshape(step.output_shape) + self._constants[step.name][:, None, None]
+                    shares.keep(step.name, kept)
+                channel.send(Kind.RESPONSES, *responses)
+                accumulators.append(kept % step.policy.t)
+            elif isinstance(step, AgreedNonlinear):
+                self._garble(channel, step, shares, watches.current, ot, delta)
+            else:
+                shares.take(step, self._constants.get(step.name))
+        logits = shares.read(agreement.steps[-1].name, agreement.logit_modulus)
+        assert logits is not None  # noqa: S101 - at least one layer was checked to be there
+        bits = agreement.logit_modulus.bit_length() - 1
+        channel.send(Kind.LOGIT_SHARE, _native.pack_bits(logits.ravel().astype(np.uint64), bits))
+        return accumulators, watches.times()
+
+    def _garble(
+        self,
+        channel: Channel,
+        step: AgreedNonlinear,
+        shares: Shares,
+        watch: "_Stopwatch",
+        ot: CorrelatedOtSender,
+        delta: bytes,
+    ) -> None:
+        """One nonlinear layer; this party's share of what comes out is its mask."""
+        batches, own = self._batches[step.name], shares.read(step.source, step.modulus_in)
+        kept = np.zeros(prod(step.shape), np.int64) if own is None else own.ravel()
+        transfers = sum(batch.transfers for batch in batches)
+        columns = channel.receive(Kind.OT_COLUMNS, extension_bytes(transfers))
+        with watch("ot_s"):
+            zero_labels = ot.extend(columns, transfers)
+        with watch("gc_s"):
+            mask = random_below(step.modulus_out, len(kept)).astype(np.int64)
+            message = nonlinear_layer.garble(batches, kept, mask, zero_labels, delta)
+        channel.send(Kind.GARBLED, message)
+        shares.keep(step.name, mask.reshape(self._agreement.shapes[step.name]))
 
     def _set_up(self, channel: Channel) -> tuple[list[ServerLayer], CorrelatedOtSender, bytes]:
         keys = {
@@ -180,49 +245,19 @@ class Server:
             for each in key_sets(self._agreement)
         }
         layers, budget = list[ServerLayer](), self._weight_budget_bytes
-        for layer, stage in zip(self._agreement.layers, self._stages, strict=True):
+        for layer in self._agreement.layers:
             chosen, he_set = layer.policy, layer.policy.he_set(self._agreement.security)
             own = keys[he_set.key_parameters]
             he = server_of(chosen, he_set, own, self._agreement.privacy)
-            weights = EncodedWeights(he, layer.layout, stage.weight, product_bytes(he_set.n, he_set.limbs), budget)
+            weights = EncodedWeights(
+                he, layer.layout, self._weights[layer.name], product_bytes(he_set.n, he_set.limbs), budget
+            )
             budget -= weights.kept_bytes
             layers.append(ServerLayer(he, layer.layout, weights, _request_sizes(layer), _response_sizes(layer)))
         delta = garbling.new_delta()
         ot = CorrelatedOtSender(delta)
         channel.send(Kind.BASE_OT, ot.answer_base(channel.receive(Kind.BASE_OT, OFFER_BYTES)))
         return layers, ot, delta
-
-    def _layer(
-        self,
-        channel: Channel,
-        index: int,
-        workers: LayerWorkers,
-        share: IntArray | None,
-        ot: CorrelatedOtSender,
-        delta: bytes,
-    ) -> tuple[IntArray | None, IntArray, LayerTimes]:
-        """One layer: the server's share of what comes out, its share of the accumulators, and its times."""
-        layer, batches, watch = self._agreement.layers[index], self._batches[index], _Stopwatch()
-        sizes = _request_sizes(layer)
-        content = channel.receive(Kind.CIPHERTEXTS, sum(sizes))
-        with watch("he_s"):
-            own = None if share is None else _input_tensor(layer, share)
-            responses, kept = workers.answer(index, split(content, sizes), own)
-            values_per_channel = layer.shape.output_values // layer.shape.out_channels
-            kept = (kept + np.repeat(self._stages[index].bias, values_per_channel)) % layer.policy.t
-        channel.send(Kind.RESPONSES, *responses)
-        if layer.nonlinear is None:
-            channel.send(Kind.LOGIT_SHARE, _native.pack_bits(kept.astype(np.uint64), layer.policy.t.bit_length() - 1))
-            return None, kept, watch.times()
-        transfers = sum(batch.transfers for batch in batches)
-        columns = channel.receive(Kind.OT_COLUMNS, extension_bytes(transfers))
-        with watch("ot_s"):
-            zero_labels = ot.extend(columns, transfers)
-        with watch("gc_s"):
-            mask = random_below(layer.nonlinear.t_out, len(kept)).astype(np.int64)
-            message = nonlinear_layer.garble(batches, kept, mask, zero_labels, delta)
-        channel.send(Kind.GARBLED, message)
-        return mask, kept, watch.times()
 
 
 def _parse(kind: type[T], message: bytes, what: str) -> T:
@@ -267,7 +302,7 @@ class Client:
             chosen, he_set = layer.policy, layer.policy.he_set(self.agreement.security)
             own = keys[he_set.key_parameters]
             self._parties.append(client_of(chosen, he_set, own))
-        self._batches = [batches_of(layer) for layer in self.agreement.layers]
+        self._batches = {step.name: batches_of(step) for step in self.agreement.nonlinears}
         self._ot = CorrelatedOtReceiver()
         self._channel.send(Kind.BASE_OT, self._ot.offer_base())
         self._ot.finish_base(self._channel.receive(Kind.BASE_OT, ANSWER_BYTES))
@@ -293,45 +328,64 @@ class Client:
         sent, received = channel.bytes_sent, channel.bytes_received
         start = time.perf_counter()
         channel.send(Kind.COMMAND, command)
-        share = to_integers(image / agreement.input_step, 0, (1 << agreement.input_bits) - 1)
-        times, accumulators = [], []
-        for he, batches, layer in zip(self._parties, self._batches, agreement.layers, strict=True):
-            share, own, spent = self._layer(he, batches, layer, share)
-            times.append(spent)
-            accumulators.append(own)
+        shares, watches = Shares(agreement), _Watches()
+        shares.keep(INPUT, to_integers(image / agreement.input_step, *agreement.input_range))
+        accumulators: list[IntArray] = []
+        for step in agreement.steps:
+            if isinstance(step, AgreedLayer):
+                accumulators.append(self._linear(self._parties[len(accumulators)], step, shares, watches.next_layer()))
+            elif isinstance(step, AgreedNonlinear):
+                self._evaluate(step, shares, watches.current)
+            else:
+                shares.take(step)
+        logits = self._logits(shares)
         latency = time.perf_counter() - start
         inference = Inference(
-            logits=share,
+            logits=logits,
             latency_s=latency,
-            client=tuple(times),
+            client=watches.times(),
             bytes_up=channel.bytes_sent - sent,
             bytes_down=channel.bytes_received - received,
         )
         return inference, accumulators
 
-    def _layer(
-        self, he: SealClient, batches: Sequence[Batch], layer: AgreedLayer, share: IntArray
-    ) -> tuple[IntArray, IntArray, LayerTimes]:
-        """One layer: the client's share of what comes out (or the logits), of the accumulators, and its times."""
-        channel, watch, t = self._channel, _Stopwatch(), layer.policy.t
+    def _linear(self, he: SealClient, step: AgreedLayer, shares: Shares, watch: "_Stopwatch") -> IntArray:
+        """One linear layer; returns this party's share of the accumulators, flat."""
+        channel = self._channel
+        own = shares.read(step.source, step.policy.t)
+        assert own is not None  # noqa: S101 - the client has a share of every value
         with watch("he_s"):
-            requests = linear_layer.request(he, layer.layout, _input_tensor(layer, share))
+            requests = linear_layer.request(he, step.layout, own)
         channel.send(Kind.CIPHERTEXTS, *requests)
-        sizes = _response_sizes(layer)
+        sizes = _response_sizes(step)
         content = channel.receive(Kind.RESPONSES, sum(sizes))
         with watch("he_s"):
-            own = linear_layer.finish(he, layer.layout, split(content, sizes))
-        if not batches:
-            packed = channel.receive(Kind.LOGIT_SHARE, opened_bytes(layer))
-            theirs = unpack_words(packed, t.bit_length() - 1, len(own)).astype(np.int64)
-            return _centred(own + theirs, t), own, watch.times()
+            opened = linear_layer.finish(he, step.layout, split(content, sizes))
+        shares.keep(step.name, opened.reshape(step.output_shape))
+        return opened
+
+    def _evaluate(self, step: AgreedNonlinear, shares: Shares, watch: "_Stopwatch") -> None:
+        """One nonlinear layer."""
+        channel, batches = self._channel, self._batches[step.name]
+        own = shares.read(step.source, step.modulus_in)
+        assert own is not None  # noqa: S101 - as above
         with watch("ot_s"):
-            columns, labels = self._ot.extend(nonlinear_layer.choices(batches, own))
+            columns, labels = self._ot.extend(nonlinear_layer.choices(batches, own.ravel()))
         channel.send(Kind.OT_COLUMNS, columns)
         message = channel.receive(Kind.GARBLED, sum(batch.message_bytes for batch in batches))
         with watch("gc_s"):
-            following = nonlinear_layer.evaluate(batches, labels, message)
-        return following, own, watch.times()
+            found = nonlinear_layer.evaluate(batches, labels, message)
+        shares.keep(step.name, found.reshape(self.agreement.shapes[step.name]))
+
+    def _logits(self, shares: Shares) -> IntArray:
+        """The logits (classes,), opened with the server's share."""
+        agreement = self.agreement
+        t = agreement.logit_modulus
+        own = shares.read(agreement.steps[-1].name, t)
+        assert own is not None  # noqa: S101 - as above
+        packed = self._channel.receive(Kind.LOGIT_SHARE, opened_bytes(agreement))
+        theirs = unpack_words(packed, t.bit_length() - 1, own.size).astype(np.int64)
+        return _centred(own.ravel() + theirs, t)
 
     def close(self) -> None:
         """End the session."""

@@ -4,8 +4,10 @@ import pytest
 
 from autoprivacy.agent.space import Choice, Space
 from autoprivacy.networks import data, load
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.plan import Plan, plan
-from autoprivacy.protocol.policy import Agreement, Policy, agree
+from autoprivacy.protocol.policy import Policy
 
 PLAIN = (Choice(2048, 53, 8),) * 3
 """A choice for every layer of digits-cnn under which no decryption fails."""

@@ -9,7 +9,8 @@ from autoprivacy.agent import accuracy
 from autoprivacy.agent.accuracy import ERROR_DRAWS, AccuracyDrop, accuracy_drop, classify
 from autoprivacy.agent.space import Choice, Space
 from autoprivacy.networks.data import Split
-from autoprivacy.protocol.policy import Agreement, agree
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.agreement import Agreement
 from tests.conftest import PLAIN
 
 NOISY = (Choice(1024, 26, 6),) * 3

@@ -16,8 +16,8 @@ from autoprivacy.common.records import to_json
 from autoprivacy.models.prediction import Deployment, predict
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.data import Split
+from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.plan import plan_network
-from autoprivacy.protocol.policy import agree
 from autoprivacy.protocol.security import MAX_MODULUS_BITS
 from tests import synthetic
 

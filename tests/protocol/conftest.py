@@ -18,9 +18,11 @@ from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
 from autoprivacy.networks.integer_network import LayerWidths, QuantisedNetwork, Widths
 from autoprivacy.networks.quantisation import Quantiser, uniform_widths
+from autoprivacy.protocol.agreeing import agree, linear_shape
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.he_set import ntt_prime
 from autoprivacy.protocol.packing import Tile
-from autoprivacy.protocol.policy import Agreement, LayerPolicy, Policy, Provenance, agree, linear_shape
+from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Server
 from autoprivacy.protocol.tiles import default_tile
@@ -73,13 +75,13 @@ def deploy(trained: TrainedNetwork, digits: Splits) -> Deploy:
         network = quantiser.quantise(widths)
         least = least_modulus_bits(network)
         layers = {}
-        for index, (stage, (n, q_bits)) in enumerate(zip(network.stages, sets, strict=True)):
-            layers[stage.name] = LayerPolicy(
+        for index, (layer, (n, q_bits)) in enumerate(zip(network.linear_layers, sets, strict=True)):
+            layers[layer.name] = LayerPolicy(
                 packing="coefficients",
                 n=n,
                 limbs=(ntt_prime(n, q_bits),),
-                t=1 << least[stage.name],
-                tile=default_tile(linear_shape(stage), n) if tiles is None else Tile(*tiles[index]),
+                t=1 << least[layer.name],
+                tile=default_tile(linear_shape(layer), n) if tiles is None else Tile(*tiles[index]),
                 weight_bits=weight_bits,
                 activation_bits=ACTIVATION_BITS,
             )

@@ -17,7 +17,7 @@ from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolErro
 from autoprivacy.common.records import to_json
 from autoprivacy.protocol import linear_layer, session
 from autoprivacy.protocol import serving as serving_module
-from autoprivacy.protocol.policy import AgreedLayer
+from autoprivacy.protocol.agreement import AgreedLayer
 from autoprivacy.protocol.seal_keys import public_message_bytes
 from autoprivacy.protocol.session import INFER, Client
 from autoprivacy.protocol.transport import (

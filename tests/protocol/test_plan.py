@@ -10,11 +10,11 @@ import pytest
 from autoprivacy.networks.integer_network import chain_operations
 from autoprivacy.protocol import garbling, linear_layer, session, transport
 from autoprivacy.protocol import serving as serving_module
+from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuits import Operation
 from autoprivacy.protocol.counting import CountingHe
 from autoprivacy.protocol.parties import AnyServer, server_of
 from autoprivacy.protocol.plan import key_sets, nonzero_products, plan
-from autoprivacy.protocol.policy import agree
 from autoprivacy.protocol.session import Client, Inference
 from autoprivacy.protocol.transport import Channel, Kind
 

@@ -11,9 +11,11 @@ import pytest
 from autoprivacy.common.errors import BadInput, InsecureParameters, InvalidPolicy
 from autoprivacy.common.records import load, parse, save, to_json
 from autoprivacy.networks.integer_network import chain_operations
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.he_set import ntt_prime
 from autoprivacy.protocol.packing import Tile
-from autoprivacy.protocol.policy import Agreement, Policy, agree
+from autoprivacy.protocol.policy import Policy
 
 
 def changed(policy, layer, **fields):

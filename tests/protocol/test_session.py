@@ -13,8 +13,8 @@ from autoprivacy.common.records import save
 from autoprivacy.networks import reference
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol import transport
+from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.error_model import decryption_error
-from autoprivacy.protocol.policy import agree
 from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.transport import Channel, Kind, load_key, new_key
 

@@ -1,0 +1,190 @@
+"""Whole graphs in private: pooling, shortcuts, several readers of a value; every logit as the integer reference."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autoprivacy.common.errors import InvalidPolicy
+from autoprivacy.common.records import parse, to_json
+from autoprivacy.networks import reference
+from autoprivacy.networks.accumulators import least_modulus_bits
+from autoprivacy.networks.checkpoint import untrained
+from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, Network, ReLU
+from autoprivacy.networks.integer_network import LayerWidths, Widths, meetings
+from autoprivacy.networks.quantisation import Quantiser
+from autoprivacy.protocol.agreeing import agree, linear_shape
+from autoprivacy.protocol.agreement import Agreement, moduli
+from autoprivacy.protocol.he_set import ntt_prime
+from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
+from autoprivacy.protocol.session import Client
+from autoprivacy.protocol.tiles import default_tile
+from tests.protocol.conftest import Deployed
+
+SAME = (1, 1, 1, 1)
+
+
+def conv(name, source, channels, size=3, stride=1):
+    pad = (size // 2,) * 4
+    return Conv2d(name, (source,), channels, (size, size), (stride, stride), pad)
+
+
+def pooled():
+    """Mean pooling between layers, a global one at the end."""
+    layers = (
+        conv("conv1", "input", 4),
+        ReLU("relu1", ("conv1",)),
+        AvgPool("pool1", ("relu1",), (2, 2), (2, 2)),
+        conv("conv2", "pool1", 6),
+        ReLU("relu2", ("conv2",)),
+        AvgPool("pool2", ("relu2",), (4, 4), (4, 4)),
+        Flatten("flat", ("pool2",)),
+        Linear("fc", ("flat",), 5),
+    )
+    return Network("pooled", (2, 8, 8), layers)
+
+
+def residual():
+    """A shortcut as it is, a projected one, and an activation that three layers read."""
+    layers = (
+        conv("conv1", "input", 4),
+        ReLU("relu1", ("conv1",)),
+        conv("a1", "relu1", 4),
+        ReLU("a2", ("a1",)),
+        conv("a3", "a2", 4),
+        Add("a", ("a3", "relu1")),
+        ReLU("ar", ("a",)),
+        conv("b1", "ar", 6, stride=2),
+        ReLU("b2", ("b1",)),
+        conv("b3", "b2", 6),
+        conv("bs", "ar", 6, size=1, stride=2),
+        Add("b", ("b3", "bs")),
+        ReLU("br", ("b",)),
+        AvgPool("pool", ("br",), (4, 4), (4, 4)),
+        Flatten("flat", ("pool",)),
+        Linear("fc", ("flat",), 5),
+    )
+    return Network("residual", (3, 8, 8), layers)
+
+
+def ends_in_a_sum():
+    """Logits that are the sum of two layers, and pixels below zero."""
+    layers = (
+        Flatten("flat", ("input",)),
+        Linear("a", ("flat",), 6),
+        ReLU("ar", ("a",)),
+        Linear("b", ("ar",), 5),
+        Linear("c", ("flat",), 5),
+        Add("sum", ("b", "c")),
+    )
+    return Network("sum", (1, 4, 4), layers)
+
+
+NETWORKS = {"pooled": pooled, "residual": residual, "ends in a sum": ends_in_a_sum}
+
+
+def deploy_graph(made, bits=5, seed=3):
+    rng = np.random.default_rng(seed)
+    trained = untrained(made, rng)
+    images = rng.normal(size=(40, *made.input_shape)).astype(np.float32)
+    if made.name != "sum":
+        images = np.abs(images)
+    widths = Widths(tuple(LayerWidths(layer.name, bits, bits) for layer in made.linear_layers))
+    network = Quantiser(trained, images).quantise(widths)
+    least = least_modulus_bits(network)
+    layers = {}
+    for layer in network.linear_layers:
+        layers[layer.name] = LayerPolicy(
+            packing="coefficients",
+            n=2048,
+            limbs=(ntt_prime(2048, 53),),
+            t=1 << least[layer.name],
+            tile=default_tile(linear_shape(layer), 2048),
+            weight_bits=bits,
+            activation_bits=bits,
+        )
+    made_by = Provenance("0", "by hand", ("none",), "total", None, None)
+    policy = Policy(1, network.name, network.trained_hash, "uniform", "he2024", layers, made_by)
+    return Deployed(network, policy, agree(network, policy)), images
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_private_logits_are_those_of_the_integer_reference(name, serving, key):
+    deployed, images = deploy_graph(NETWORKS[name]())
+    with Client(serving(deployed).address, key, expected=deployed.agreement) as client:
+        found = [client.infer(image) for image in images[:3]]
+    assert np.array_equal(np.stack([inference.logits for inference in found]), deployed.logits(images[:3]))
+    planned = plan_network(deployed.network, deployed.agreement)
+    for inference in found:
+        assert (inference.bytes_up, inference.bytes_down) == (planned.bytes_up, planned.bytes_down)
+        assert len(inference.client) == len(planned.layers) == len(deployed.agreement.layers)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_both_shares_open_to_the_accumulators_of_the_reference(name, serving, key):
+    deployed, images = deploy_graph(NETWORKS[name]())
+    with Client(serving(deployed, reveal=True).address, key) as client:
+        _, revealed = client.infer_revealed(images[0])
+    t = {layer.name: layer.policy.t for layer in deployed.agreement.layers}
+    trace = reference.run(deployed.network, deployed.network.quantise_input(images[:1]), moduli=t)
+    for layer, opened in revealed.accumulators.items():
+        wanted = (trace.accumulators[layer].ravel() + t[layer] // 2) % t[layer] - t[layer] // 2
+        assert np.array_equal(opened, wanted)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_agreement_survives_its_json(name):
+    deployed, _ = deploy_graph(NETWORKS[name]())
+    message = to_json(deployed.agreement, indent=None)
+    assert parse(Agreement, message, source="agreement") == deployed.agreement
+
+
+def test_layers_that_meet_must_have_one_modulus():
+    deployed, _ = deploy_graph(residual())
+    together = next(meeting.layers for meeting in meetings(deployed.network) if len(meeting.layers) == 2)
+    assert set(together) == {"b3", "bs"}
+    layers = deployed.policy.layers
+    wider = replace(layers["bs"], t=2 * layers["bs"].t)
+    with pytest.raises(InvalidPolicy, match=r"b3, bs meet.*one t"):
+        agree(deployed.network, replace(deployed.policy, layers=layers | {"bs": wider}))
+    # A client that is told so by a server refuses as well.
+    steps = tuple(replace(step, policy=wider) if step.name == "bs" else step for step in deployed.agreement.steps)
+    with pytest.raises(InvalidPolicy, match="one t"):
+        replace(deployed.agreement, steps=steps)
+
+
+def test_shares_are_taken_modulo_the_largest_that_a_reader_needs():
+    deployed, _ = deploy_graph(residual())
+    found = moduli(deployed.agreement)
+    layers = deployed.policy.layers
+    # relu1 enters a1, and the sum in which a3 ends.
+    assert found["relu1"] == max(layers["a1"].t, layers["a3"].t)
+    assert found["b"] == layers["b3"].t == layers["bs"].t
+    assert found["input"] == layers["conv1"].t
+
+
+def test_an_agreement_that_does_not_fit_together_is_refused():
+    deployed, _ = deploy_graph(residual())
+    steps = deployed.agreement.steps
+    first = steps[0]
+    for wrong in (
+        steps[1:],
+        (*steps, first),
+        (replace(first, source="nothing"), *steps[1:]),
+        (replace(first, shape=replace(first.shape, height=9)), *steps[1:]),
+        (),
+        *(
+            tuple(replace(step, **change) if step.kind == kind else step for step in steps)
+            for kind, change in (
+                ("nonlinear", {"bits": 0}),
+                ("nonlinear", {"shifts": (1,)}),
+                ("nonlinear", {"modulus_in": 3}),
+                ("nonlinear", {"modulus_out": 2}),
+                ("view", {"shape": (1, 1, 1)}),
+                ("sum", {"terms": ()}),
+            )
+        ),
+    ):
+        with pytest.raises(InvalidPolicy):
+            replace(deployed.agreement, steps=wrong)
