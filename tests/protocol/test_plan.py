@@ -179,7 +179,7 @@ def test_a_session_does_and_sends_what_is_planned(thin, record_session):
         assert executed == Counter({name: INFERENCES * count for name, count in per_inference.items()})
 
     circuits = [circuit for layer in planned.layers for circuit in layer.circuits]
-    shifts = [set(layer.nonlinear.shifts) for layer in thin.agreement.layers if layer.nonlinear]
+    shifts = [set(step.shifts) for step in thin.agreement.nonlinears]
     assert len(circuits) == sum(map(len, shifts)) > len(shifts) == 2
     expected = [(circuit.and_gates, circuit.client_bits, circuit.instances) for circuit in circuits]
     assert seen.garbled == expected * INFERENCES

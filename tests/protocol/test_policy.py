@@ -10,7 +10,7 @@ import pytest
 
 from autoprivacy.common.errors import BadInput, InsecureParameters, InvalidPolicy
 from autoprivacy.common.records import load, parse, save, to_json
-from autoprivacy.networks.integer_network import chain_operations
+from autoprivacy.networks.integer_network import IntegerLinear
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.he_set import ntt_prime
@@ -41,10 +41,13 @@ def test_a_policy_names_the_widths_that_its_network_was_quantised_to(exact):
 
 def test_an_agreement_holds_no_weights(exact):
     # The same architecture, scales and policy with other weights: the client must not see a difference.
-    stages = tuple(
-        replace(stage, weight=stage.weight[::-1].copy(), bias=stage.bias[::-1].copy()) for stage in exact.network.stages
+    operations = tuple(
+        replace(each, weight=each.weight[::-1].copy(), bias=each.bias[::-1].copy())
+        if isinstance(each, IntegerLinear)
+        else each
+        for each in exact.network.operations
     )
-    other = replace(exact.network, operations=chain_operations(stages))
+    other = replace(exact.network, operations=operations)
     assert agree(other, exact.policy).digest() == exact.agreement.digest()
 
 
@@ -99,14 +102,15 @@ def test_limbs_and_tiles_that_cannot_be_used_are_refused(tolerant):
             agree(tolerant.network, changed(tolerant.policy, "conv2", **fields))
 
 
-def test_shares_must_meet_the_next_modulus(exact):
-    first, *rest = exact.agreement.layers
-    other = replace(first, nonlinear=replace(first.nonlinear, t_out=first.nonlinear.t_out * 2))
-    with pytest.raises(InvalidPolicy, match="meet"):
-        replace(exact.agreement, layers=(other, *rest))
-    for layers in ((), exact.agreement.layers[:2], (replace(first, nonlinear=None), *rest)):
+def test_shares_must_suffice_for_the_next_modulus(exact):
+    steps = exact.agreement.steps
+    at = next(i for i, step in enumerate(steps) if step.kind == "nonlinear")
+    narrower = replace(steps[at], modulus_out=steps[at].modulus_out // 2)
+    with pytest.raises(InvalidPolicy, match="a reader needs"):
+        replace(exact.agreement, steps=(*steps[:at], narrower, *steps[at + 1 :]))
+    for fewer in ((), steps[1:], tuple(step for step in steps if step.kind != "view")):
         with pytest.raises(InvalidPolicy):
-            replace(exact.agreement, layers=layers)
+            replace(exact.agreement, steps=fewer)
 
 
 @pytest.mark.parametrize(
