@@ -90,6 +90,13 @@ def train(
     any_precision_epochs: Annotated[
         int | None, typer.Option(min=0, help="Passes over the data at widths drawn anew in every step.")
     ] = None,
+    half_precision: Annotated[
+        bool,
+        typer.Option(
+            "--half-precision",
+            help="Compute in bfloat16: 3 times faster on CPUs with AVX-512 BF16 or AMX, 10 times slower on others.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train for any precision: a network of the zoo from scratch, one of your own from its weights.
@@ -98,7 +105,9 @@ def train(
     """
     from autoprivacy.cli import networks_commands
 
-    networks_commands.train_network(network, out, seed, data, float_epochs, any_precision_epochs, json=json)
+    networks_commands.train_network(
+        network, out, seed, data, float_epochs, any_precision_epochs, half_precision=half_precision, json=json
+    )
 
 
 @app.command()

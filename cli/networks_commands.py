@@ -1,14 +1,18 @@
 """`networks` and `train`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from autoprivacy.cli.console import err, millions, print_json, printable, progress, say, table
+from autoprivacy.common.errors import BadInput
+from autoprivacy.common.files import check_writable
 from autoprivacy.common.records import record
 from autoprivacy.networks import checkpoint, data, training, zoo
 from autoprivacy.networks.accuracy import MEASUREMENTS, measure
 from autoprivacy.networks.checkpoint import Accuracy, TrainedNetwork, TrainingRecord
 from autoprivacy.networks.data import Splits
 from autoprivacy.networks.graph import LayerCounts, Network, TotalCounts, counts, parameter_shapes, total
+from autoprivacy.networks.quantisation import check_network
 from autoprivacy.networks.schedules import fine_tuning, of_zoo
 from autoprivacy.networks.user_data import training_splits
 
@@ -78,6 +82,7 @@ def train_network(
     float_epochs: int | None,
     any_precision_epochs: int | None,
     *,
+    half_precision: bool,
     json: bool,
 ) -> None:
     """Train, write the checkpoint, show what it reached; an interrupted training goes on where it was."""
@@ -85,8 +90,11 @@ def train_network(
     network = zoo.architecture(name) if start is None else start.network
     splits = _data_for(network, name, data_file)
     schedule = of_zoo(name) if start is None else fine_tuning(network)
-    schedule = schedule.lasting(float_epochs, any_precision_epochs)
+    schedule = replace(schedule.lasting(float_epochs, any_precision_epochs), half_precision=half_precision)
+    check_network(network)
     state = checkpoint.weights_path(path).with_suffix(".training.npz")
+    for written in (path, checkpoint.weights_path(path)):
+        check_writable(written)
     with progress(f"training {network.name}", training.total_steps(schedule, splits.train)) as advance:
         shown = 0
 
@@ -105,6 +113,7 @@ def train_network(
         f"autoprivacy train {name if start is None else Path(name).name} --seed {seed}"
         + (f" --data {data_file.name}" if data_file else "")
         + (epochs if float_epochs is not None or any_precision_epochs is not None else "")
+        + (" --half-precision" if half_precision else "")
     )
     made = TrainingRecord(command, seed, splits.description, schedule, training.torch_version(), accuracies)
     trained = TrainedNetwork(network, trained.weights, made)
@@ -114,7 +123,11 @@ def train_network(
 
 
 def _data_for(network: Network, name: str, data_file: Path | None) -> Splits:
-    return data.splits(name) if data_file is None else training_splits(data_file, network)
+    if data_file is not None:
+        return training_splits(data_file, network)
+    if name not in zoo.names():
+        raise BadInput(f"{name}: only networks of the zoo come with data; give your own images by --data FILE.npz")
+    return data.splits(name)
 
 
 def _show(trained: TrainedNetwork, *, json: bool) -> None:

@@ -55,3 +55,26 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
                 f"{path}: cannot be written ({error.strerror}); free space or choose another place"
             ) from None
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Find out, before work that takes long, whether `write_atomic` could write `path`; what is there stays.
+
+    Raises:
+        BadInput: if it could not.
+    """
+    probe = path.with_name(f".{path.name}.probe")
+    if _is_folder(path):
+        raise BadInput(f"{path}: is a folder; choose another place")
+    try:
+        write_atomic(probe, b"")
+    except BadInput as error:
+        raise BadInput(str(error).replace(str(probe), str(path), 1)) from None
+    probe.unlink(missing_ok=True)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, say
+        return False

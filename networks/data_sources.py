@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.files import read_bytes
+from autoprivacy.common.files import check_writable, read_bytes
 from autoprivacy.networks.data_formats import Files, Images, Layout
 from autoprivacy.networks.data_sets import DataSet, DebianPackage, Package, PublishedFile, Site
 from autoprivacy.networks.npz import read_npz, write_npz
@@ -82,6 +82,8 @@ def fetch(wanted: DataSet, source: Path | None, told: Told) -> Path:
     if source is None and _is_whole(wanted, path):
         told(f"{wanted.title}: already there")
     else:
+        if source is None:
+            check_writable(path)
         images = _try_all(wanted, told) if source is None else _read(wanted, source)
         write_npz(path, images.arrays())
     return path

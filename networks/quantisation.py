@@ -67,6 +67,17 @@ def uniform_widths(network: Network, bits: int) -> Widths:
     return Widths(tuple(LayerWidths(layer.name, bits, bits) for layer in network.linear_layers))
 
 
+def check_network(network: Network) -> None:
+    """Refuse a network that cannot be quantised, at whatever widths and with whatever weights.
+
+    Raises:
+        BadInput: if it has no linear layer, or if an Add meets tensors whose factors differ.
+    """
+    if not network.linear_layers:
+        raise BadInput(f"network {network.name!r}: it has no linear layer; there is nothing to quantise")
+    factors(lower(network).nodes)
+
+
 def shared_inputs(network: Network) -> tuple[tuple[str, ...], ...]:
     """The linear layers in groups that read the same tensor: those of one group have the same `activation_bits`."""
     return lower(network).shared
@@ -84,8 +95,7 @@ class Quantiser:
 
     def __init__(self, trained: TrainedNetwork, x: Floats) -> None:
         network = trained.network
-        if not network.linear_layers:
-            raise BadInput(f"network {network.name!r}: it has no linear layer; there is nothing to quantise")
+        check_network(network)
         self._trained = trained
         self._hash = trained.hash
         self._lowered = lower(network)

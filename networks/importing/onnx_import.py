@@ -4,6 +4,7 @@ The values on the way are either arrays, which do not depend on the image, or `V
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,8 +48,9 @@ def _read(path: Path) -> "onnx.ModelProto":
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    if path.exists() and path.stat().st_size > LARGEST_FILE_BYTES:
-        raise BadInput(f"larger than {LARGEST_FILE_BYTES} bytes, which no ONNX file is")
+    with suppress(OSError):  # what cannot be looked at cannot be read either, which says why
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise BadInput(f"larger than {LARGEST_FILE_BYTES} bytes, which no ONNX file is")
     content = read_bytes(path)
     try:
         model = onnx.load_model_from_string(content)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.files import read_bytes, read_text, write_atomic
+from autoprivacy.common.files import check_writable, read_bytes, read_text, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -86,6 +86,19 @@ def test_a_folder_cannot_be_replaced_or_read(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read_text(tmp_path / "folder")
     assert names(tmp_path) == ["folder"]
+
+
+def test_whether_a_file_could_be_written_is_found_out_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    (tmp_path / "folder").mkdir()
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new")
+    with pytest.raises(BadInput, match="folder: is a folder"):
+        check_writable(tmp_path / "folder")
+    with pytest.raises(BadInput, match="file/new: cannot be written"):
+        check_writable(tmp_path / "file" / "new")
+    assert (tmp_path / "file").read_bytes() == b"kept"
+    assert names(tmp_path) == ["file", "folder"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
