@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from autoprivacy.cli.main import main
+from autoprivacy.networks.npz import write_npz
 from tests.networks.onnx_files import FC, Arrays, floats, model, node
 
 Run = Callable[..., tuple[int, str, str]]
@@ -42,7 +43,6 @@ DATA: dict[str, dict[str, NDArray[Any]]] = {
     "unmatched.npz": {"x": IMAGES, "y": LABELS[:-1]},
     "classes.npz": {"x": IMAGES, "y": LABELS + 1},
     "infinite.npz": {"x": np.full_like(IMAGES, np.inf), "y": LABELS},
-    "objects.npz": {"x": np.array([None] * 300), "y": LABELS},
     "pixels.npz": {"x": (IMAGES * 255).astype(np.uint8), "y": LABELS},
     "others.npz": {"images": IMAGES},
 }
@@ -58,7 +58,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, made in FILES.items():
         (work / name).write_bytes(made.SerializeToString())
     for name, arrays in DATA.items():
-        np.savez(work / name, allow_pickle=True, **arrays)
+        write_npz(work / name, arrays)
+    np.savez(work / "objects.npz", x=np.array([None] * 300), y=LABELS)
     (work / "cut.npz").write_bytes((work / "data.npz").read_bytes()[:1000])
     (work / "text.onnx").write_text("a network\n")
     (work / "text.json").write_text("a network\n")
