@@ -40,11 +40,10 @@ def classify(
     rng = np.random.default_rng(seed)
     models = decryption_errors(network, agreement) if agreement else {}
     moduli = {layer.name: layer.policy.t for layer in agreement.layers} if agreement else {}
-    shapes = {layer.name: layer.output_shape for layer in network.linear_layers}
     classes = []
     for start in range(0, len(x), IMAGES_AT_ONCE):
         inputs = network.quantise_input(x[start : start + IMAGES_AT_ONCE])
-        errors = {name: model.sample(rng, (len(inputs), *shapes[name])) for name, model in models.items()}
+        errors = {name: model.sample(rng, len(inputs)) for name, model in models.items()}
         classes.append(reference.logits(network, inputs, errors=errors, moduli=moduli).argmax(axis=1))
     return np.concatenate(classes)
 

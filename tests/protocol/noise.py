@@ -1,20 +1,34 @@
 """The noise inside real ciphertexts, read with the client's key: what models and guarantees are tested against.
 
+`noise` takes the message; `layer_noise` reads it off the phase, which works while the noise stays below q / 2t.
+
 | symbol | meaning |
 |---|---|
 | phase | c0 + c1 s modulo q, in [0, q) |
 | e | phase - q m / t modulo q, centred, for the message m: the noise |
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprivacy.protocol import linear_layer, responses
+from autoprivacy.protocol.circuit_privacy import scaled_round
+from autoprivacy.protocol.error_noise import Setting, noise_bound
+from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.randomness import random_below
+from autoprivacy.protocol.ring_he import RingServer
 from autoprivacy.protocol.seal_context import seal_context
+from autoprivacy.protocol.seal_he import SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys
-from autoprivacy.protocol.wire import Words
+from autoprivacy.protocol.slot_packing import SlotLayout
+from autoprivacy.protocol.wire import Words, unpack_response
+from tests.protocol.interpreters import seal_pair
 
 _SECRET_WORDS = 88  # where a serialised SEAL plaintext, which a secret key is, has its words
 _PIECE_BITS = 20
@@ -60,11 +74,81 @@ def phase_residues(words: Words, secret: IntArray, limbs: tuple[int, ...]) -> ND
 
 def noise(words: Words, secret: IntArray, limbs: tuple[int, ...], message: IntArray, t: int) -> NDArray[np.float64]:
     """e (n,) of a ciphertext of words (2, limbs, n) whose plaintext is `message` (n,) modulo t."""
-    residues = phase_residues(words, secret, limbs)
     q = prod(limbs)
-    phase = sum(
-        row.astype(object) * (q // prime * pow(q // prime, -1, prime) % q)
-        for row, prime in zip(residues, limbs, strict=True)
-    )
+    phase = _composed(phase_residues(words, secret, limbs), limbs)
     scaled = (phase * t - message.astype(object) * q) % (q * t)  # t e
     return np.array([(value - q * t if 2 * value > q * t else value) / t for value in scaled])
+
+
+def _composed(residues: NDArray[np.uint64], limbs: tuple[int, ...]) -> NDArray[np.object_]:
+    """Integers with these residues (limbs, n), by the Chinese remainder theorem, not reduced."""
+    q = prod(limbs)
+    terms = [
+        row.astype(object) * (q // prime * pow(q // prime, -1, prime) % q)
+        for row, prime in zip(residues, limbs, strict=True)
+    ]
+    return np.asarray(np.sum(terms, axis=0, dtype=object))
+
+
+def residual(residues: NDArray[np.uint64], limbs: tuple[int, ...], t: int) -> NDArray[np.float64]:
+    """How far phases of residues (limbs, ...) are from the nearest multiple of q / t."""
+    if len(limbs) == 1:
+        nearest = scaled_round(residues[0], t, limbs[0]).astype(np.uint64)
+        # Words wrap; their difference, below q in size, does not notice.
+        rest = (residues[0] * np.uint64(t) - nearest * np.uint64(limbs[0])).astype(np.int64)
+        return np.asarray(rest / t, np.float64)
+    q = prod(limbs)
+    scaled = _composed(residues, limbs) * t % q
+    return np.array([(value - q if 2 * value > q else value) / t for value in scaled])
+
+
+@contextmanager
+def masks() -> Iterator[list[NDArray[np.uint64]]]:
+    """The uniform masks that responses draw meanwhile."""
+    drawn: list[NDArray[np.uint64]] = []
+
+    def draw(bound: int, count: int) -> NDArray[np.uint64]:
+        drawn.append(random_below(bound, count))
+        return drawn[-1]
+
+    with patch.object(responses, "random_below", draw):
+        yield drawn
+
+
+def layer_noise(
+    setting: Setting, weight: IntArray, rng: np.random.Generator, *, key_sets: int, runs: int, own_kernels: bool = False
+) -> Iterator[list[NDArray[np.float64]]]:
+    """Per run of a layer on uniform shares, e of every response: at what is sent, or with slots at all coefficients."""
+    he_set, layout, shape = setting.he_set, setting.layout, setting.layout.shape
+    limbs = he_set.limbs[: setting.response.limbs]
+    packing: Packing = "slots" if isinstance(layout, SlotLayout) else "coefficients"
+    steps = layout.steps if isinstance(layout, SlotLayout) else ()
+    tensor = (shape.in_channels, shape.height, shape.width)
+    encoded = None
+    for _ in range(key_sets):
+        bound = noise_bound(setting)
+        client, server, keys = seal_pair(
+            he_set,
+            packing,
+            setting.response,
+            setting.privacy,
+            noise_bound=bound,
+            steps=steps,
+            server_kind=RingServer if own_kernels else SealServer,
+        )
+        secret = secret_of(keys)
+        encoded = encoded or linear_layer.encode_layer(server, layout, weight)
+        for _ in range(runs):
+            requests = linear_layer.request(client, layout, rng.integers(0, he_set.t, tensor))
+            share = rng.integers(0, he_set.t, tensor) if setting.shared else None
+            with masks() as drawn:
+                sent, _ = linear_layer.answer(server, layout, encoded, requests, share)
+            found = []
+            for response, (positions, _), mask in zip(sent, layout.outputs, drawn, strict=True):
+                where = np.arange(he_set.n) if packing == "slots" else positions
+                words = unpack_response(response, where, len(where), he_set, setting.response)
+                phase = phase_residues(words, secret, limbs)[:, where]
+                if setting.privacy.kind == "uniform":
+                    phase = (phase + np.uint64(limbs[0]) - mask) % np.uint64(limbs[0])
+                found.append(residual(phase, limbs, he_set.t))
+            yield found

@@ -14,7 +14,7 @@ from autoprivacy.networks import reference
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol import transport
 from autoprivacy.protocol.agreeing import agree
-from autoprivacy.protocol.error_model import decryption_error
+from autoprivacy.protocol.error_model import decryption_errors
 from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.transport import Channel, Kind, load_key, new_key
 
@@ -84,9 +84,8 @@ def test_with_a_small_set_logits_are_the_reference_with_the_errors_that_the_mode
     assert any(error.any() for error in errors.values())
     assert not np.array_equal(logits, reference.run(tolerant.network, inputs).logits)
 
-    for layer, stage in zip(tolerant.agreement.layers, tolerant.network.stages, strict=True):
-        model = decryption_error(layer.policy.he_set("he2024"), layer.layout, stage.weight)
-        seen = errors[stage.name]
+    for name, model in decryption_errors(tolerant.network, tolerant.agreement).items():
+        seen = errors[name]
         rates = np.broadcast_to(model.error_rates[:, None, None], seen.shape)
         deviation = np.sqrt((rates * (1 - rates)).sum())
         assert abs(np.count_nonzero(seen) - rates.sum()) <= SIGMAS * deviation + 1
