@@ -28,6 +28,8 @@ from autoprivacy.protocol.agreement import (
     Term,
     Windows,
 )
+from autoprivacy.protocol.error_model import layer_settings
+from autoprivacy.protocol.error_noise import noise_bound
 from autoprivacy.protocol.linear_shape import LinearShape
 from autoprivacy.protocol.policy import Policy
 
@@ -58,7 +60,7 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
         found = {policy.layers[name].t for name in meeting.layers}
         if len(found) > 1:
             raise InvalidPolicy(f"layers {', '.join(meeting.layers)} meet: they must have one t, not {sorted(found)}")
-    return Agreement(
+    agreement = Agreement(
         protocol_version=PROTOCOL_VERSION,
         network=policy.network,
         network_hash=policy.network_hash,
@@ -70,6 +72,12 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
         logit_scale=network.logit_scale,
         steps=_steps(network, policy),
     )
+    for name, setting in layer_settings(agreement).items():
+        try:
+            agreement.privacy.check(setting.he_set, setting.response, noise_bound(setting))
+        except InvalidPolicy as error:
+            raise InvalidPolicy(f"layer {name}: {error}") from None
+    return agreement
 
 
 def _steps(network: QuantisedNetwork, policy: Policy) -> tuple[AnyStep, ...]:

@@ -19,6 +19,8 @@ from autoprivacy.networks.rounding import to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
 from autoprivacy.protocol.agreement import AgreedLayer, AgreedNonlinear, Agreement
 from autoprivacy.protocol.encoded_weights import EncodedWeights, product_bytes
+from autoprivacy.protocol.error_model import layer_settings
+from autoprivacy.protocol.error_noise import noise_bound
 from autoprivacy.protocol.layer_workers import LayerWorkers, ServerLayer, split
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.oblivious_transfer import (
@@ -245,10 +247,11 @@ class Server:
             for each in key_sets(self._agreement)
         }
         layers, budget = list[ServerLayer](), self._weight_budget_bytes
+        settings = layer_settings(self._agreement)
         for layer in self._agreement.layers:
             chosen, he_set = layer.policy, layer.policy.he_set(self._agreement.security)
             own = keys[he_set.key_parameters]
-            he = server_of(chosen, he_set, own, self._agreement.privacy)
+            he = server_of(chosen, he_set, own, self._agreement.privacy, noise_bound(settings[layer.name]))
             weights = EncodedWeights(
                 he, layer.layout, self._weights[layer.name], product_bytes(he_set.n, he_set.limbs), budget
             )

@@ -15,7 +15,7 @@ from autoprivacy.networks.integer_network import LayerWidths, Widths, meetings
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement, moduli
-from autoprivacy.protocol.he_set import ntt_prime
+from autoprivacy.protocol.he_set import he_set_for, ntt_prime
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.session import Client
@@ -138,6 +138,26 @@ def test_an_agreement_survives_its_json(name):
     deployed, _ = deploy_graph(NETWORKS[name]())
     message = to_json(deployed.agreement, indent=None)
     assert parse(Agreement, message, source="agreement") == deployed.agreement
+
+
+@pytest.mark.parametrize("privacy", ["none", "rerandomise", "flood:40"])
+def test_every_circuit_privacy_opens_the_same_logits(privacy, serving, key):
+    deployed, images = deploy_graph(residual())
+    he_set = he_set_for(4096, (53, 52), 1 << 20)
+    layers = {
+        name: replace(chosen, n=4096, limbs=he_set.limbs, tile=replace(chosen.tile, out_channels=1))
+        for name, chosen in deployed.policy.layers.items()
+    }
+    policy = replace(deployed.policy, circuit_privacy=privacy, layers=layers)
+    deployed = Deployed(deployed.network, policy, agree(deployed.network, policy))
+    with Client(serving(deployed).address, key, expected=deployed.agreement) as client:
+        assert np.array_equal(client.infer(images[0]).logits, deployed.logits(images[:1])[0])
+
+
+def test_flooding_without_room_is_refused():
+    deployed, _ = deploy_graph(residual())
+    with pytest.raises(InvalidPolicy, match=r"layer conv1: .*flood:40.*more limbs"):
+        agree(deployed.network, replace(deployed.policy, circuit_privacy="flood:40"))
 
 
 def test_layers_that_meet_must_have_one_modulus():
