@@ -14,11 +14,13 @@ array([12], dtype=uint64)
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.errors import InvalidPolicy
+from autoprivacy.protocol import _native
 
 ZERO = -1
 """The builder's constant 0; wires are numbered from 0."""
@@ -34,7 +36,7 @@ class Operation(IntEnum):
     NOT = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: `program` is made once, when first needed
 class Circuit:
     """A circuit without constants.
 
@@ -58,6 +60,15 @@ class Circuit:
     def and_gates(self) -> int:
         """How many gates cost anything."""
         return int(np.count_nonzero(self.gates[:, 0] == Operation.AND))
+
+    @cached_property
+    def program(self) -> _native.Program:
+        """The circuit as the native core runs it.
+
+        Raises:
+            ValueError: if a gate reads a wire that is not made before it.
+        """
+        return _native.Program(self.gates, self.server_inputs, self.outputs)
 
     def evaluate_clear(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Run the circuit on plain bits.
@@ -271,12 +282,9 @@ def relu_requantise_and_gates(
 
 def to_bits(values: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
     """The lowest `width` bits of `values` (instances,) as (width, instances) of 0 and 1, little endian."""
-    shifts = np.arange(width, dtype=np.uint64)[:, None]
-    return ((values[None, :] >> shifts) & np.uint64(1)).astype(np.uint8)
+    return _native.bits_of_words(np.ascontiguousarray(values), width)
 
 
 def from_bits(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The numbers (instances,) whose little-endian bits are the columns of `bits` (width, instances)."""
-    shifts = np.arange(len(bits), dtype=np.uint64)[:, None]
-    words: NDArray[np.uint64] = np.bitwise_or.reduce(bits.astype(np.uint64) << shifts, axis=0)
-    return words
+    """The numbers (instances,) whose little-endian bits are the columns of `bits` (width, instances), at most 64."""
+    return _native.words_of_bits(np.ascontiguousarray(bits))

@@ -4,32 +4,28 @@ The server garbles, the client evaluates. A wire's two labels differ by the sess
 [FreeXOR]), whose lowest bit is 1, so that the lowest bit of a label is its colour (point and permute). AND gates
 are half gates [HalfGates] of two 16-byte rows; XOR and NOT cost nothing.
 
-**Hash.** H(x, j) = AES(start ^ j, sigma(x)) ^ sigma(x), the re-keyed hash of [GKWWY20]: every tweak j has its
-own AES key, and sigma(L || R) = (L ^ R || L), a linear orthomorphism, makes it robust to the circular use
-that free XOR makes of Delta. `start` is random, 16 bytes, fresh for every batch and sent with the tables. The
-AND gate number m of instance i takes j = 2 (m N + i) and the next one, N being the instances of the batch.
+**Hash.** `Hash.REKEYED`: H(x, j) = AES(start ^ j, sigma(x)) ^ sigma(x), the re-keyed hash of [GKWWY20]: every tweak j
+has its own AES key, and sigma(L || R) = (L ^ R || L), a linear orthomorphism, makes it robust to the circular use that
+free XOR makes of Delta. `Hash.TMMO`, an option: H(x, j) = P(P(x) ^ j) ^ P(x) with the one permutation P = AES(start, .)
+of a batch [GKWY20]; its bound is weaker (docs/protocol.md). `start` is 16 bytes, of its own for every batch, and sent
+with the tables.
 
-**Tweaks.** j has 32 bits and is xored into the low 32 bits of `start`, so it never repeats inside a batch
-(more than 2^31 AND gates are refused), and the keys of two batches are either disjoint or all from one block
-of 2^32 keys, which happens only if their `start` agree in the upper 96 bits. Among B batches this has
-probability below B^2 / 2^97: 2^-57 for 2^40 AND gates in batches of 2^20.
+**Order.** The instances of a batch go in stripes of 64. Table rows are ordered by stripe, then AND gate, then instance;
+row r takes the tweaks 2r (garbler's half) and 2r + 1 (evaluator's half). So whole stripes, and *pieces* made of them,
+can be garbled, sent and evaluated as they come, in the memory of one piece.
 
-**Assumption and bound.** AES-128 is an ideal cipher (related keys included). The following is our own count along the
-lines of [GKWWY20], whose text we could not consult. If a key serves at most mu calls
-of H with an unknown label, an adversary who computes p AES blocks tells H from random with advantage at most
-(2 mu p + (mu - 1) q) / 2^127, where q is the number of such calls and 127 is the entropy of Delta: a hit
-needs a block under the right key (2 mu p), or a collision under one key ((mu - 1) q). For 2^40 AND gates q =
-2^41, and mu = 1 but for the probability above: p / 2^126. So about 126 bits whatever the number of gates,
-where a fixed-key hash loses 40 of them. Even gates in batches of one keep mu <= 2 (three of 2^40 starts agree
-with probability below 2^-74): (4 p + 2^41) / 2^127.
+**Tweaks never repeat** in a session: `Starts` gives every batch the session's random 64 bits and a counter of 32 bits,
+which leaves 32 bits for j (more than 2^31 AND gates in a batch are refused). docs/protocol.md has the bound for 2^40
+gates.
 
 **Once only.** A batch is evaluated on one input and never again: the labels of a second input would reveal
 Delta.
 """
 
 import os
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterator
+from enum import StrEnum
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +34,18 @@ from autoprivacy.common.errors import ProtocolError
 from autoprivacy.protocol import _native
 from autoprivacy.protocol.circuits import Circuit
 
+Labels = NDArray[np.uint8]
+Buffer = bytes | bytearray | memoryview
+
 LABEL_BYTES = 16
 TABLE_BYTES = 32
 START_BYTES = 16
 MAX_AND_GATES = 2**31
 """AND gates times instances in a batch: two tweaks each, of 32 bits."""
+MAX_BATCHES = 2**32
+"""Batches under one random half of a start."""
+PIECE_BYTES = 1 << 19
+"""About what the tables of a piece take: little enough for a second-level cache; the next piece uses it again."""
 
 
 def new_delta() -> bytes:
@@ -52,9 +55,41 @@ def new_delta() -> bytes:
     return bytes(delta)
 
 
-def new_start() -> bytes:
-    """A fresh `start` of a batch, 16 bytes; the garbler draws it and sends it with the tables."""
-    return os.urandom(START_BYTES)
+class Hash(StrEnum):
+    """How labels are hashed; both sides use the same."""
+
+    REKEYED = "rekeyed"
+    TMMO = "tmmo"
+
+
+class Starts:
+    """The `start` of every batch of one session: no two batches share a tweak's key.
+
+    A start is 64 random bits, the number of the batch (32 bits) and 32 zero bits that tweaks fill. Two sessions share
+    keys only if their 64 bits agree; they have different Deltas then. A process that was forked draws new bits.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._process = -1
+
+    def __call__(self) -> bytes:
+        """The next start, 16 bytes.
+
+        Raises:
+            ProtocolError: after 2^32 batches.
+        """
+        with self._lock:
+            if self._process != os.getpid():
+                self._process, self._session, self._batches = os.getpid(), os.urandom(8), 0
+            if self._batches == MAX_BATCHES:
+                raise ProtocolError("2^32 batches were garbled under one Delta; start a new session")
+            self._batches += 1
+            return (self._batches - 1 << 32).to_bytes(8, "little") + self._session
+
+
+new_start = Starts()
+"""The starts of this process, for whoever keeps no `Starts` of a session; never the same twice."""
 
 
 def table_bytes(circuit: Circuit, instances: int) -> int:
@@ -82,130 +117,161 @@ def garbled_bytes(circuit: Circuit, instances: int) -> int:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GarbledBatch:
-    """What the garbler sends for a batch.
-
-    Attributes:
-        start: 16 bytes, see the module.
-        tables: (AND gates, instances, 32) uint8.
-        server_labels: (server's inputs, instances, 16) uint8, active labels in the order of the server's input wires.
-        output_colours: one bit for each output and instance, packed little endian, which turn colours into bits.
-    """
-
-    start: bytes
-    tables: NDArray[np.uint8]
-    server_labels: NDArray[np.uint8]
-    output_colours: bytes
-
-    def to_bytes(self) -> bytes:
-        """The batch as sent: start, tables, server labels, colours; `garbled_bytes` long."""
-        return b"".join((self.start, self.tables.tobytes(), self.server_labels.tobytes(), self.output_colours))
-
-    @classmethod
-    def from_bytes(cls, circuit: Circuit, instances: int, data: bytes) -> Self:
-        """Read what a peer sent.
-
-        Raises:
-            ProtocolError: if the length is not that of a batch of this circuit.
-        """
-        expected = garbled_bytes(circuit, instances)
-        if len(data) != expected:
-            raise ProtocolError(
-                f"garbled batch: {len(data)} bytes received, {instances} instances take {expected}; "
-                "check that both sides run the same network and policy"
-            )
-        tables_end = START_BYTES + table_bytes(circuit, instances)
-        labels_end = tables_end + server_label_bytes(circuit, instances)
-        array = np.frombuffer(data, dtype=np.uint8)
-        return cls(
-            start=data[:START_BYTES],
-            tables=array[START_BYTES:tables_end].reshape(circuit.and_gates, instances, TABLE_BYTES),
-            server_labels=array[tables_end:labels_end].reshape(-1, instances, LABEL_BYTES),
-            output_colours=data[labels_end:],
-        )
+def pieces(circuit: Circuit, instances: int) -> Iterator[tuple[int, int]]:
+    """First instance and number of instances of every piece of a batch; both sides cut alike."""
+    stripe_bytes = TABLE_BYTES * max(1, circuit.and_gates) * _native.STRIPE
+    size = _native.STRIPE * max(1, PIECE_BYTES // stripe_bytes)
+    for first in range(0, instances, size):
+        yield first, min(size, instances - first)
 
 
-def _join_inputs(circuit: Circuit, server: NDArray[np.uint8], client: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels (inputs, instances, 16) in wire order, from those of either side in the order of its own wires."""
-    servers = int(np.count_nonzero(circuit.server_inputs))
-    instances = server.shape[1] if servers else client.shape[1]
-    for side, labels, wires in (("server", server, servers), ("client", client, circuit.inputs - servers)):
-        if labels.shape != (wires, instances, LABEL_BYTES):
-            raise ValueError(
-                f"{side} labels: shape {labels.shape}; the circuit needs {(wires, instances, LABEL_BYTES)}"
-            )
-    joined = np.empty((circuit.inputs, instances, LABEL_BYTES), dtype=np.uint8)
-    joined[circuit.server_inputs] = server
-    joined[~circuit.server_inputs] = client
-    return joined
+def piece_bytes(circuit: Circuit, instances: int) -> int:
+    """Bytes of a piece: server labels, colours, tables."""
+    return garbled_bytes(circuit, instances) - START_BYTES
 
 
-def garble(
+def garble_pieces(
     circuit: Circuit,
-    client_zero_labels: NDArray[np.uint8],
+    client_zero_labels: Labels,
     server_bits: NDArray[np.uint8],
     delta: bytes,
     start: bytes,
-) -> GarbledBatch:
-    """Garble all instances of a circuit.
+    *,
+    hash_: Hash = Hash.REKEYED,
+    path: str = "best",
+) -> Iterator[memoryview]:
+    """Garble a batch, piece after piece; joined, they are the batch's message.
 
     Args:
         circuit: what to garble; it says which input wires are the server's.
         client_zero_labels: (client's inputs, instances, 16), from the oblivious transfer.
         server_bits: (server's inputs, instances) of 0 and 1.
         delta: the session's secret, from `new_delta`.
-        start: fresh, from `new_start`; never use one for two batches.
+        start: fresh, from `Starts`; never use one for two batches.
+        hash_: how labels are hashed.
+        path: the native code path, for tests and benchmarks; all give the same bytes.
+
+    Yields:
+        `start`, then parts of one buffer: what is yielded is overwritten when the next part is asked for.
 
     Raises:
         ValueError: if shapes do not fit, or the batch has more than `MAX_AND_GATES` AND gates.
     """
-    if server_bits.ndim != 2 or server_bits.dtype != np.uint8 or (server_bits > 1).any():
-        raise ValueError("server_bits: give a (server inputs, instances) uint8 array of 0 and 1")
-    delta_row = np.frombuffer(delta, dtype=np.uint8)
-    server_labels = _native.prg(os.urandom(LABEL_BYTES), server_bits.size * LABEL_BYTES)
-    server_labels = server_labels.reshape(*server_bits.shape, LABEL_BYTES)
-    server_zero_labels = server_labels ^ (server_bits[:, :, None] * delta_row)
-    zero_labels = _join_inputs(circuit, server_zero_labels, client_zero_labels)
-    tables, output_zero_labels = _native.garble(circuit.gates, zero_labels, circuit.outputs, delta, start)
-    colours = np.packbits(output_zero_labels[:, :, 0] & 1, bitorder="little")
-    return GarbledBatch(start, tables, server_labels, colours.tobytes())
+    _check_bits(circuit, server_bits)
+    instances = server_bits.shape[1]
+    seed = os.urandom(LABEL_BYTES)
+    yield memoryview(start)
+    cut = list(pieces(circuit, instances))
+    buffer = np.empty(max((piece_bytes(circuit, count) for _, count in cut), default=0), np.uint8)
+    for first, count in cut:
+        piece = buffer[: piece_bytes(circuit, count)]
+        circuit.program.garble_piece(
+            piece, client_zero_labels, server_bits, first, count, delta, start, seed, hash_.value, path
+        )
+        yield memoryview(piece)
 
 
-def evaluate(
+def garble(
     circuit: Circuit,
-    client_labels: NDArray[np.uint8],
-    server_labels: NDArray[np.uint8],
-    tables: NDArray[np.uint8],
+    client_zero_labels: Labels,
+    server_bits: NDArray[np.uint8],
+    delta: bytes,
     start: bytes,
-) -> NDArray[np.uint8]:
-    """Evaluate all instances of a garbled circuit.
+    message: memoryview,
+    *,
+    hash_: Hash = Hash.REKEYED,
+) -> None:
+    """Garble a batch into `message`, `garbled_bytes` long; arguments as in `garble_pieces`.
+
+    Raises:
+        ValueError: if shapes do not fit, or the batch has more than `MAX_AND_GATES` AND gates.
+    """
+    _check_bits(circuit, server_bits)
+    seed, instances = os.urandom(LABEL_BYTES), server_bits.shape[1]
+    whole = np.frombuffer(message, np.uint8)
+    whole[:START_BYTES] = np.frombuffer(start, np.uint8)
+    done = START_BYTES
+    for first, count in pieces(circuit, instances):
+        piece = whole[done : done + piece_bytes(circuit, count)]
+        circuit.program.garble_piece(
+            piece, client_zero_labels, server_bits, first, count, delta, start, seed, hash_.value
+        )
+        done += len(piece)
+
+
+def _check_bits(circuit: Circuit, server_bits: NDArray[np.uint8]) -> None:
+    servers = int(np.count_nonzero(circuit.server_inputs))
+    if server_bits.ndim != 2 or server_bits.dtype != np.uint8 or len(server_bits) != servers or (server_bits > 1).any():
+        raise ValueError(f"server_bits: give a ({servers}, instances) uint8 array of 0 and 1")
+
+
+class Evaluation:
+    """A batch that is evaluated piece after piece, as its message comes.
 
     Args:
         circuit: what was garbled.
         client_labels: (client's inputs, instances, 16), active, from the oblivious transfer.
-        server_labels: (server's inputs, instances, 16), active, as in `GarbledBatch`.
-        tables: (AND gates, instances, 32).
-        start: as garbled.
+        start: the first part of the message.
+        hash_: as garbled.
+        path: the native code path, for tests and benchmarks.
+    """
+
+    def __init__(
+        self, circuit: Circuit, client_labels: Labels, start: Buffer, *, hash_: Hash = Hash.REKEYED, path: str = "best"
+    ) -> None:
+        self._circuit, self._labels, self._start = circuit, client_labels, bytes(start)
+        self._hash, self._path = hash_.value, path
+        self._cut = pieces(circuit, client_labels.shape[1])
+        self._bits = np.empty((len(circuit.outputs), client_labels.shape[1]), np.uint8)
+
+    def take(self, piece: Buffer) -> None:
+        """Evaluate the next piece.
+
+        Raises:
+            ValueError: if it has not the length of that piece, or there is no further one.
+        """
+        first, count = next(self._cut, (0, -1))
+        if count < 0:
+            raise ValueError("every piece of this batch was evaluated already")
+        self._circuit.program.evaluate_piece(
+            np.frombuffer(piece, np.uint8), self._labels, first, count, self._start, self._bits, self._hash, self._path
+        )
+
+    def bits(self) -> NDArray[np.uint8]:
+        """What comes out, (outputs, instances), once all pieces are taken; nonsense if made for other labels."""
+        return self._bits
+
+
+def evaluate(
+    circuit: Circuit, client_labels: Labels, message: Buffer, *, hash_: Hash = Hash.REKEYED, path: str = "best"
+) -> NDArray[np.uint8]:
+    """Evaluate all instances of a garbled circuit and decode what comes out.
+
+    Args:
+        circuit: what was garbled.
+        client_labels: (client's inputs, instances, 16), active, from the oblivious transfer.
+        message: as `garble` made it.
+        hash_: as garbled.
+        path: the native code path, for tests and benchmarks.
 
     Returns:
-        The active labels (outputs, instances, 16); nonsense if the tables were not made for these labels.
+        The bits (outputs, instances); nonsense if the message was not made for these labels.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ProtocolError: if the message has not the length of a batch of this circuit.
+        ValueError: if labels do not fit.
     """
-    labels = _join_inputs(circuit, server_labels, client_labels)
-    return _native.evaluate(circuit.gates, labels, circuit.outputs, tables, start)
-
-
-def decode(labels: NDArray[np.uint8], colours: bytes) -> NDArray[np.uint8]:
-    """The bits (outputs, instances) that output labels (outputs, instances, 16) stand for.
-
-    Raises:
-        ProtocolError: if there are not as many colours as labels.
-    """
-    outputs, instances, _ = labels.shape
-    if len(colours) != (outputs * instances + 7) // 8:
-        raise ProtocolError(f"{len(colours)} bytes of colours received for {outputs} x {instances} output bits")
-    zero = np.unpackbits(np.frombuffer(colours, dtype=np.uint8), count=outputs * instances, bitorder="little")
-    return (labels[:, :, 0] & np.uint8(1)) ^ zero.reshape(outputs, instances)
+    instances, view = client_labels.shape[1], memoryview(message)
+    expected = garbled_bytes(circuit, instances)
+    if len(view) != expected:
+        raise ProtocolError(
+            f"garbled batch: {len(view)} bytes received, {instances} instances take {expected}; "
+            "check that both sides run the same network and policy"
+        )
+    evaluation = Evaluation(circuit, client_labels, view[:START_BYTES], hash_=hash_, path=path)
+    done = START_BYTES
+    for _, count in pieces(circuit, instances):
+        size = piece_bytes(circuit, count)
+        evaluation.take(view[done : done + size])
+        done += size
+    return evaluation.bits()

@@ -44,8 +44,10 @@ class Batch:
         """The client's choice bits (transfers,) for its share of the layer."""
         return to_bits(share[self.places].astype(np.uint64), self.client_bits).ravel()
 
-    def garble(self, share: IntArray, mask: IntArray, zero_labels: Labels, delta: bytes) -> bytes:
-        """The server's message for its `share` and its fresh `mask` of the layer.
+    def garble(
+        self, share: IntArray, mask: IntArray, zero_labels: Labels, delta: bytes, message: memoryview | None = None
+    ) -> memoryview:
+        """The server's message for its `share` and its fresh `mask` of the layer, written into `message` if given.
 
         `zero_labels` (transfers, 16) come from the transfers of the client's `choices`.
         """
@@ -53,14 +55,14 @@ class Batch:
         share_bits = self.circuit.inputs - self.client_bits - mask_bits
         own = [(share, share_bits), (mask, mask_bits)]
         bits = np.concatenate([to_bits(values[self.places].astype(np.uint64), width) for values, width in own])
-        return garbling.garble(self.circuit, self._by_wire(zero_labels), bits, delta, garbling.new_start()).to_bytes()
+        if message is None:
+            message = memoryview(np.empty(self.message_bytes, np.uint8))
+        garbling.garble(self.circuit, self._by_wire(zero_labels), bits, delta, garbling.new_start(), message)
+        return message
 
-    def evaluate(self, labels: Labels, message: bytes) -> IntArray:
+    def evaluate(self, labels: Labels, message: garbling.Buffer) -> IntArray:
         """The client's share (instances,) of what comes out, from its labels (transfers, 16)."""
-        garbled = garbling.GarbledBatch.from_bytes(self.circuit, len(self.places), message)
-        own = self._by_wire(labels)
-        outputs = garbling.evaluate(self.circuit, own, garbled.server_labels, garbled.tables, garbled.start)
-        return from_bits(garbling.decode(outputs, garbled.output_colours)).astype(np.int64)
+        return from_bits(garbling.evaluate(self.circuit, self._by_wire(labels), message)).astype(np.int64)
 
     def _by_wire(self, labels: Labels) -> Labels:
         return labels.reshape(self.client_bits, len(self.places), garbling.LABEL_BYTES)
@@ -71,30 +73,34 @@ def choices(batches: Sequence[Batch], share: IntArray) -> NDArray[np.uint8]:
     return np.concatenate([batch.choices(share) for batch in batches])
 
 
-def garble(batches: Sequence[Batch], share: IntArray, mask: IntArray, zero_labels: Labels, delta: bytes) -> bytes:
+def garble(batches: Sequence[Batch], share: IntArray, mask: IntArray, zero_labels: Labels, delta: bytes) -> memoryview:
     """The server's message for its `share` and its fresh `mask` (values,), batch after batch.
 
     `zero_labels` come from the transfers of the client's `choices`.
     """
     parts = _cut(zero_labels, [batch.transfers for batch in batches])
-    return b"".join(batch.garble(share, mask, part, delta) for batch, part in zip(batches, parts, strict=True))
+    sizes = [batch.message_bytes for batch in batches]
+    whole = memoryview(np.empty(sum(sizes), np.uint8))
+    for batch, part, message in zip(batches, parts, _cut(whole, sizes), strict=True):
+        batch.garble(share, mask, part, delta, message)
+    return whole
 
 
-def evaluate(batches: Sequence[Batch], labels: Labels, message: bytes) -> IntArray:
+def evaluate(batches: Sequence[Batch], labels: Labels, message: garbling.Buffer) -> IntArray:
     """The client's share (values,) of what comes out, from its labels.
 
     Raises:
         ProtocolError: if the server's message has the wrong length.
     """
     own = _cut(labels, [batch.transfers for batch in batches])
-    messages = _cut(message, [batch.message_bytes for batch in batches])
+    messages = _cut(memoryview(message), [batch.message_bytes for batch in batches])
     share = np.zeros(sum(len(batch.places) for batch in batches), np.int64)
     for batch, part, sent in zip(batches, own, messages, strict=True):
         share[batch.places] = batch.evaluate(part, sent)
     return share
 
 
-Part = TypeVar("Part", bytes, Labels)
+Part = TypeVar("Part", memoryview, Labels)
 
 
 def _cut(whole: Part, sizes: Sequence[int]) -> list[Part]:

@@ -12,6 +12,8 @@ the correlation (no hash here).
    sends, for every i, its two streams xored with its choice bits; the server adds that to its own stream
    where bit i of Delta is 1. Columns are the labels. The streams go on where the last extension ended, so no
    part of one is used twice.
+3. **Ahead of time**, if wanted: transfers of random choices r are prepared, and used later by sending c ^ r for the
+   choices c: the client's label stands, and the server adds (c ^ r) * Delta to its own [Beaver95].
 
 Messages are bytes; moving them is the caller's business.
 
@@ -36,6 +38,7 @@ from numpy.typing import NDArray
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.protocol import _native
 
+Buffer = bytes | bytearray | memoryview
 BASE_TRANSFERS = 128
 POINT_BYTES = 32
 SEED_BYTES = 16
@@ -51,6 +54,11 @@ def base_ot_bytes() -> int:
 def extension_bytes(count: int) -> int:
     """Bytes from client to server that extend by `count` transfers."""
     return BASE_TRANSFERS * ((count + 7) // 8)
+
+
+def correction_bytes(count: int) -> int:
+    """Bytes from client to server that turn `count` prepared transfers into chosen ones."""
+    return (count + 7) // 8
 
 
 def _random_scalar() -> bytes:
@@ -73,21 +81,6 @@ def _seed_rows(seeds: list[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(seeds), dtype=np.uint8).reshape(BASE_TRANSFERS, SEED_BYTES)
 
 
-class _Streams:
-    """The rows of 128 seeds; every call goes on where the last one ended."""
-
-    def __init__(self, *seeds: NDArray[np.uint8]) -> None:
-        self._seeds = seeds
-        self._blocks_used = 0
-
-    def take(self, count: int) -> list[NDArray[np.uint8]]:
-        """The next bits of every seed, (128, bytes) for each set, rounded up to whole blocks of 128 bits."""
-        blocks = (count + 127) // 128
-        rows = [_native.prg_rows(seeds, 16 * blocks, counter=self._blocks_used) for seeds in self._seeds]
-        self._blocks_used += blocks
-        return rows
-
-
 class CorrelatedOtSender:
     """The garbler's side: knows Delta, gets zero labels.
 
@@ -97,8 +90,9 @@ class CorrelatedOtSender:
     def __init__(self, delta: bytes) -> None:
         if len(delta) != SEED_BYTES or not delta[0] & 1:
             raise ValueError("delta: give 16 bytes with the lowest bit 1, as garbling.new_delta makes them")
-        self._choices = np.unpackbits(np.frombuffer(delta, dtype=np.uint8), bitorder="little")
-        self._streams: _Streams | None = None
+        self._delta = delta
+        self._core: _native.OtSender | None = None
+        self._ready = np.empty((0, SEED_BYTES), np.uint8)
 
     def answer_base(self, offer: bytes) -> bytes:
         """Answer the client's offer.
@@ -106,13 +100,14 @@ class CorrelatedOtSender:
         Raises:
             ProtocolError: if the offer is no valid point, or the base transfers were done before.
         """
-        if self._streams is not None:
+        if self._core is not None:
             raise ProtocolError("base transfers: already done; start a new session to repeat them")
         if len(offer) != OFFER_BYTES:
             raise ProtocolError(f"base transfer offer: {len(offer)} bytes received instead of {OFFER_BYTES}")
         _checked_point(offer, "base transfer offer")
         answers, seeds = [], []
-        for i, choice in enumerate(self._choices.tolist()):
+        choices = np.unpackbits(np.frombuffer(self._delta, dtype=np.uint8), bitorder="little")
+        for i, choice in enumerate(choices.tolist()):
             secret = _random_scalar()
             blinded = bindings.crypto_scalarmult_ed25519_base_noclamp(secret)
             # Both candidates are computed, so that the time does not tell the choice by a group operation.
@@ -120,25 +115,46 @@ class CorrelatedOtSender:
             answers.append(candidates[choice])
             shared = bindings.crypto_scalarmult_ed25519_noclamp(secret, offer)
             seeds.append(_seed(i, offer, answers[-1], shared))
-        self._streams = _Streams(_seed_rows(seeds))
+        self._core = _native.OtSender(_seed_rows(seeds), self._delta)
         return b"".join(answers)
 
-    def extend(self, message: bytes, count: int) -> NDArray[np.uint8]:
+    def extend(self, message: Buffer, count: int) -> NDArray[np.uint8]:
         """The zero labels (count, 16) of the client's next `count` choices.
 
         Raises:
             ProtocolError: if the message has the wrong length, or comes before the base transfers.
         """
-        if self._streams is None:
+        if self._core is None:
             raise ProtocolError("transfer extension: it comes before the base transfers; answer them first")
         if count < 0 or len(message) != extension_bytes(count):
             raise ProtocolError(
                 f"transfer extension: {len(message)} bytes received, {count} transfers take {extension_bytes(count)}"
             )
-        (rows,) = self._streams.take(count)
-        sent = np.frombuffer(message, dtype=np.uint8).reshape(BASE_TRANSFERS, -1)
-        rows[:, : sent.shape[1]] ^= sent * self._choices[:, None]
-        return _native.transpose_bits(rows)[:count]
+        return self._core.extend(np.frombuffer(message, dtype=np.uint8), count)
+
+    def prepare(self, message: Buffer, count: int) -> None:
+        """Take `count` transfers of random choices ahead, as `CorrelatedOtReceiver.prepare` made them.
+
+        Raises:
+            ProtocolError: as `extend`.
+        """
+        self._ready = np.concatenate([self._ready, self.extend(message, count)])
+
+    def correct(self, message: Buffer, count: int) -> NDArray[np.uint8]:
+        """The zero labels (count, 16) of the client's next choices, from prepared transfers; each is used once.
+
+        Raises:
+            ProtocolError: if the message has the wrong length, or fewer are prepared.
+        """
+        if count < 0 or len(message) != correction_bytes(count):
+            raise ProtocolError(
+                f"transfer corrections: {len(message)} bytes received, {count} choices take {correction_bytes(count)}"
+            )
+        if count > len(self._ready):
+            raise ProtocolError(f"{count} prepared transfers asked for, {len(self._ready)} are left; prepare more")
+        wrong = np.unpackbits(np.frombuffer(message, np.uint8), count=count, bitorder="little")
+        labels, self._ready = self._ready[:count], self._ready[count:]
+        return labels ^ wrong[:, None] * np.frombuffer(self._delta, np.uint8)
 
 
 class CorrelatedOtReceiver:
@@ -150,7 +166,9 @@ class CorrelatedOtReceiver:
     def __init__(self) -> None:
         self._secret = _random_scalar()
         self._offer = bindings.crypto_scalarmult_ed25519_base_noclamp(self._secret)
-        self._streams: _Streams | None = None
+        self._core: _native.OtReceiver | None = None
+        self._ready_choices = np.empty(0, np.uint8)
+        self._ready = np.empty((0, SEED_BYTES), np.uint8)
 
     def offer_base(self) -> bytes:
         """The first message, to the server."""
@@ -162,7 +180,7 @@ class CorrelatedOtReceiver:
         Raises:
             ProtocolError: if it is not 128 valid points, or the base transfers were done before.
         """
-        if self._streams is not None:
+        if self._core is not None:
             raise ProtocolError("base transfers: already done; start a new session to repeat them")
         if len(answer) != ANSWER_BYTES:
             raise ProtocolError(f"base transfer answer: {len(answer)} bytes received instead of {ANSWER_BYTES}")
@@ -175,9 +193,9 @@ class CorrelatedOtReceiver:
                 except CryptoError:  # only the neutral element: the answer is the offer itself
                     raise ProtocolError(f"base transfer answer {i}: repeats the offer; the peer is faulty") from None
                 seeds[choice].append(_seed(i, self._offer, point, shared))
-        self._streams = _Streams(_seed_rows(seeds[0]), _seed_rows(seeds[1]))
+        self._core = _native.OtReceiver(_seed_rows(seeds[0]), _seed_rows(seeds[1]))
 
-    def extend(self, choices: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.uint8]]:
+    def extend(self, choices: NDArray[np.uint8]) -> tuple[memoryview, NDArray[np.uint8]]:
         """Choose (count,) bits of 0 and 1.
 
         Returns:
@@ -187,11 +205,40 @@ class CorrelatedOtReceiver:
             ProtocolError: before the base transfers.
             ValueError: if choices are not 0 and 1.
         """
-        if self._streams is None:
+        if self._core is None:
             raise ProtocolError("transfer extension: it comes before the base transfers; finish them first")
         if choices.ndim != 1 or choices.dtype != np.uint8 or (choices > 1).any():
             raise ValueError("choices: give a (count,) uint8 array of 0 and 1")
-        zero, one = self._streams.take(len(choices))
-        packed = np.packbits(choices, bitorder="little")
-        message = zero[:, : len(packed)] ^ one[:, : len(packed)] ^ packed
-        return message.tobytes(), _native.transpose_bits(zero)[: len(choices)]
+        message, labels = self._core.extend(choices)
+        return memoryview(message), labels
+
+    def prepare(self, count: int) -> memoryview:
+        """Transfer `count` random choices ahead of time; returns the message to the server.
+
+        Raises:
+            ProtocolError: before the base transfers.
+        """
+        random = np.unpackbits(np.frombuffer(os.urandom((count + 7) // 8), np.uint8), count=count)
+        message, labels = self.extend(random)
+        self._ready = np.concatenate([self._ready, labels])
+        self._ready_choices = np.concatenate([self._ready_choices, random])
+        return message
+
+    def choose(self, choices: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.uint8]]:
+        """Choose (count,) bits of 0 and 1 with prepared transfers, each used once.
+
+        Returns:
+            The message to the server, one bit a choice, and the active labels (count, 16).
+
+        Raises:
+            ProtocolError: if fewer are prepared.
+            ValueError: if choices are not 0 and 1.
+        """
+        count = len(choices)
+        if choices.ndim != 1 or choices.dtype != np.uint8 or (choices > 1).any():
+            raise ValueError("choices: give a (count,) uint8 array of 0 and 1")
+        if count > len(self._ready):
+            raise ProtocolError(f"{count} prepared transfers asked for, {len(self._ready)} are left; prepare more")
+        corrections = np.packbits(choices ^ self._ready_choices[:count], bitorder="little")
+        labels, self._ready, self._ready_choices = self._ready[:count], self._ready[count:], self._ready_choices[count:]
+        return corrections.tobytes(), labels

@@ -15,23 +15,23 @@ struct State {
     alignas(16) Plane planes[128];
 };
 
-inline void load(State& state, const Block blocks[kLanes]) {
+static inline void load(State& state, const Block blocks[kLanes]) {
     Block copy[kLanes];
     std::memcpy(copy, blocks, sizeof copy);
     transpose_128(copy);
     std::memcpy(state.planes, copy, sizeof copy);
 }
 
-inline void store(const State& state, Block blocks[kLanes]) {
+static inline void store(const State& state, Block blocks[kLanes]) {
     std::memcpy(blocks, state.planes, sizeof state.planes);
     transpose_128(blocks);
 }
 
-inline void add_round_key(State& state, const State& key) {
+static inline void add_round_key(State& state, const State& key) {
     for (int i = 0; i < 128; ++i) state.planes[i] ^= key.planes[i];
 }
 
-inline void substitute_and_shift_rows(State& state) {
+static inline void substitute_and_shift_rows(State& state) {
     State from = state;
     for (int byte = 0; byte < 16; ++byte) sbox::substitute_planes(from.planes + 8 * byte);
     for (int column = 0; column < 4; ++column) {
@@ -42,7 +42,7 @@ inline void substitute_and_shift_rows(State& state) {
     }
 }
 
-inline void mix_columns(State& state) {
+static inline void mix_columns(State& state) {
     for (int column = 0; column < 4; ++column) {
         Plane* bytes = state.planes + 32 * column;
         Plane sum[8], first[8];
@@ -62,7 +62,7 @@ inline void mix_columns(State& state) {
     }
 }
 
-inline void next_round_key(State& key, unsigned round_constant) {
+static inline void next_round_key(State& key, unsigned round_constant) {
     Plane word[32];  // SubWord(RotWord(last word))
     for (int row = 0; row < 4; ++row) {
         std::memcpy(word + 8 * row, key.planes + 8 * (12 + (row + 1) % 4), 8 * sizeof(Plane));
@@ -79,7 +79,7 @@ inline void next_round_key(State& key, unsigned round_constant) {
 constexpr unsigned kRoundConstants[10] = {0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1B, 0x36};
 
 // Encrypt `count` states in place; lane i of all of them under lane i of `key`, which is used up.
-inline void encrypt(State& key, State* states, int count) {
+static inline void encrypt(State& key, State* states, int count) {
     for (int s = 0; s < count; ++s) add_round_key(states[s], key);
     for (int round = 0; round < 10; ++round) {
         next_round_key(key, kRoundConstants[round]);
@@ -92,7 +92,7 @@ inline void encrypt(State& key, State* states, int count) {
 }
 
 // Block i of `in` under key i, 16 bytes each.
-inline void encrypt_each(const std::uint8_t* keys, const std::uint8_t* in, std::uint8_t* out, std::size_t count) {
+static inline void encrypt_each(const std::uint8_t* keys, const std::uint8_t* in, std::uint8_t* out, std::size_t count) {
     State key, state;
     for (std::size_t done = 0; done < count; done += kLanes) {
         const std::size_t here = count - done < kLanes ? count - done : kLanes;
@@ -107,12 +107,25 @@ inline void encrypt_each(const std::uint8_t* keys, const std::uint8_t* in, std::
     }
 }
 
-// out[i] = AES(seed, first + i), the counter in the lower half of the block.
-inline void expand(Block seed, std::uint64_t first, std::uint8_t* out, std::size_t count) {
+// See kernels.h. Every lane runs the same key schedule; lane 0 is read.
+static inline void round_keys_of(Block key, Block* out) {
+    Block lanes[kLanes];
+    State state;
+    for (Block& lane : lanes) lane = key;
+    load(state, lanes);
+    for (int round = 0; round <= 10; ++round) {
+        store(state, lanes);
+        out[round] = lanes[0];
+        if (round < 10) next_round_key(state, kRoundConstants[round]);
+    }
+}
+
+// See kernels.h.
+static inline void expand(const Block* round_keys, std::uint64_t first, std::uint8_t* out, std::size_t count) {
     Block blocks[kLanes];
     State key, state;
     for (std::size_t done = 0; done < count; done += kLanes) {
-        for (std::size_t lane = 0; lane < kLanes; ++lane) blocks[lane] = seed;
+        for (std::size_t lane = 0; lane < kLanes; ++lane) blocks[lane] = round_keys[0];
         load(key, blocks);
         for (std::size_t lane = 0; lane < kLanes; ++lane) blocks[lane] = {first + done + lane, 0};
         load(state, blocks);

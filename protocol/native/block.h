@@ -1,16 +1,13 @@
-// 128-bit blocks (wire labels, AES blocks) and the paths that AES can take.
+// 128-bit blocks: wire labels and AES blocks.
+//
+// Everything inline in this folder has internal linkage: one header is compiled for several instruction sets, and a linker
+// that merged the copies could put the widest instructions where an old processor runs them.
 #pragma once
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-
-#if defined(__x86_64__)
-#define AUTOPRIVACY_X86 1
-#else
-#define AUTOPRIVACY_X86 0
-#endif
 
 namespace autoprivacy {
 
@@ -22,30 +19,21 @@ struct Block {
 };
 static_assert(sizeof(Block) == 16);
 
-inline Block operator^(Block a, Block b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
-inline Block operator&(Block a, std::uint64_t mask) { return {a.lo & mask, a.hi & mask}; }
+static inline Block operator^(Block a, Block b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
+static inline Block operator&(Block a, std::uint64_t mask) { return {a.lo & mask, a.hi & mask}; }
 
 // All ones if the colour (lowest) bit is set, else zero: selection without a branch on secrets.
-inline std::uint64_t colour_mask(Block a) { return std::uint64_t{0} - (a.lo & 1); }
+static inline std::uint64_t colour_mask(Block a) { return std::uint64_t{0} - (a.lo & 1); }
 
 // The linear orthomorphism (L || R) -> (L ^ R || L) with L the upper half.
-inline Block sigma(Block a) { return {a.hi, a.hi ^ a.lo}; }
+static inline Block sigma(Block a) { return {a.hi, a.hi ^ a.lo}; }
 
-inline Block load_block(const std::uint8_t* bytes) {
+static inline Block load_block(const void* bytes) {
     Block block;
     std::memcpy(&block, bytes, sizeof block);
     return block;
 }
 
-inline void store_block(std::uint8_t* bytes, Block block) { std::memcpy(bytes, &block, sizeof block); }
-
-enum class AesPath { portable, aesni };
-
-inline AesPath best_aes_path() {
-#if AUTOPRIVACY_X86
-    if (__builtin_cpu_supports("aes") && __builtin_cpu_supports("sse4.1")) return AesPath::aesni;
-#endif
-    return AesPath::portable;
-}
+static inline void store_block(void* bytes, Block block) { std::memcpy(bytes, &block, sizeof block); }
 
 }  // namespace autoprivacy

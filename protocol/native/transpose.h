@@ -6,7 +6,7 @@
 namespace autoprivacy {
 
 // Transpose 128 x 128 bits in place: bit j of row i becomes bit i of row j. Recursive block swap.
-inline void transpose_128(Block rows[128]) {
+static inline void transpose_128(Block rows[128]) {
     for (int i = 0; i < 64; ++i) {
         const std::uint64_t upper = rows[i].hi;
         rows[i].hi = rows[i + 64].lo;
@@ -29,11 +29,11 @@ inline void transpose_128(Block rows[128]) {
     }
 }
 
-// rows: 128 rows of row_bytes bytes (a multiple of 16); out: row_bytes * 8 blocks, bit i of block j is bit j of row i.
-inline void transpose_rows(const std::uint8_t* rows, std::size_t row_bytes, std::uint8_t* out) {
+// See kernels.h.
+static inline void transpose_rows(const std::uint8_t* rows, std::size_t stride, std::size_t bytes, std::uint8_t* out) {
     Block square[128];
-    for (std::size_t column = 0; column < row_bytes; column += 16) {
-        for (std::size_t i = 0; i < 128; ++i) square[i] = load_block(rows + i * row_bytes + column);
+    for (std::size_t column = 0; column < bytes; column += 16) {
+        for (std::size_t i = 0; i < 128; ++i) square[i] = load_block(rows + i * stride + column);
         transpose_128(square);
         std::memcpy(out + column * 8 * sizeof(Block), square, sizeof square);
     }

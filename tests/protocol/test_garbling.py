@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from autoprivacy.common.errors import ProtocolError
-from autoprivacy.protocol import garbling
+from autoprivacy.protocol import _native, garbling
 from autoprivacy.protocol.circuits import Circuit, relu_requantise, to_bits
+from autoprivacy.protocol.garbling import Hash, Starts
 
 Bits = NDArray[np.uint8]
 
@@ -35,21 +36,20 @@ def client_labels(rng: np.random.Generator, bits: Bits, delta: bytes) -> tuple[B
     return zero, zero ^ bits[:, :, None] * np.frombuffer(delta, dtype=np.uint8)
 
 
-def run_garbled(circuit: Circuit, bits: Bits, seed: int) -> Bits:
-    delta, start = garbling.new_delta(), garbling.new_start()
+def run_garbled(circuit: Circuit, bits: Bits, seed: int, hash_: Hash = Hash.REKEYED) -> Bits:
+    delta = garbling.new_delta()
     zero, active = client_labels(np.random.default_rng(seed), bits[~circuit.server_inputs], delta)
-    batch = garbling.garble(circuit, zero, bits[circuit.server_inputs], delta, start)
-    sent = batch.to_bytes()
+    parts = garbling.garble_pieces(circuit, zero, bits[circuit.server_inputs], delta, garbling.new_start(), hash_=hash_)
+    sent = b"".join(bytes(part) for part in parts)
     assert len(sent) == garbling.garbled_bytes(circuit, bits.shape[1])
-    got = garbling.GarbledBatch.from_bytes(circuit, bits.shape[1], sent)
-    output = garbling.evaluate(circuit, active, got.server_labels, got.tables, got.start)
-    return garbling.decode(output, got.output_colours)
+    return garbling.evaluate(circuit, active, sent, hash_=hash_)
 
 
 @given(circuit=circuits(), instances=st.integers(1, 70), seed=st.integers(0, 2**32))
 def test_garbled_equals_clear_for_any_circuit(circuit: Circuit, instances: int, seed: int) -> None:
     bits = np.random.default_rng(seed).integers(0, 2, (circuit.inputs, instances), dtype=np.uint8)
-    np.testing.assert_array_equal(run_garbled(circuit, bits, seed), circuit.evaluate_clear(bits))
+    for hash_ in Hash:
+        np.testing.assert_array_equal(run_garbled(circuit, bits, seed, hash_), circuit.evaluate_clear(bits))
 
 
 @pytest.mark.parametrize(("widths", "relu"), [((16, 5, 4, 16), True), ((20, 0, 8, 12), False), ((32, 0, 31, 32), True)])
@@ -63,50 +63,109 @@ def adder() -> Circuit:
     return relu_requantise(6, 1, 3, 5)
 
 
+def message(circuit: Circuit, zero: Bits, bits: Bits, delta: bytes, start: bytes) -> bytearray:
+    made = bytearray(garbling.garbled_bytes(circuit, bits.shape[1]))
+    garbling.garble(circuit, zero, bits[circuit.server_inputs], delta, start, memoryview(made))
+    return made
+
+
+def parts_of(circuit: Circuit, instances: int, sent: bytearray) -> tuple[Bits, Bits]:
+    """Server labels (inputs, instances, 16) and table rows (rows, 32) of a batch of one piece."""
+    array = np.frombuffer(sent, dtype=np.uint8)[16:]
+    labels = garbling.server_label_bytes(circuit, instances)
+    tables = len(array) - garbling.table_bytes(circuit, instances)
+    return array[:labels].reshape(-1, instances, 16), array[tables:].reshape(-1, 32)
+
+
 def test_what_the_client_holds_is_one_label_of_each_wire() -> None:
-    """No two of its labels, and no label and table row, differ by Delta; and it decodes nothing but outputs."""
-    circuit, delta = adder(), garbling.new_delta()
+    """No two of its labels, and no label and table row, differ by Delta."""
+    circuit, delta, start = adder(), garbling.new_delta(), garbling.new_start()
     bits = np.random.default_rng(3).integers(0, 2, (circuit.inputs, 9), dtype=np.uint8)
     zero, active = client_labels(np.random.default_rng(4), bits[~circuit.server_inputs], delta)
-    batch = garbling.garble(circuit, zero, bits[circuit.server_inputs], delta, garbling.new_start())
-    wires = Circuit(
-        circuit.gates, circuit.server_inputs, np.arange(circuit.inputs + len(circuit.gates), dtype=np.int32)
-    )
-    seen = garbling.evaluate(wires, active, batch.server_labels, batch.tables, batch.start)
-    blocks = {row.tobytes() for row in np.concatenate([seen.reshape(-1, 16), batch.tables.reshape(-1, 16)])}
+    server_labels, tables = parts_of(circuit, 9, message(circuit, zero, bits, delta, start))
+    every_wire = np.arange(circuit.inputs + len(circuit.gates), dtype=np.int32)
+    inputs = np.empty((circuit.inputs, 9, 16), dtype=np.uint8)
+    inputs[circuit.server_inputs], inputs[~circuit.server_inputs] = server_labels, active
+    program = _native.Program(circuit.gates, circuit.server_inputs, every_wire)
+    seen = program.evaluate(inputs, np.ascontiguousarray(tables), start)
+    blocks = {row.tobytes() for row in np.concatenate([seen.reshape(-1, 16), tables.reshape(-1, 16)])}
     shifted = {(np.frombuffer(row, dtype=np.uint8) ^ np.frombuffer(delta, dtype=np.uint8)).tobytes() for row in blocks}
-    nothing_but_not_gates = {
-        (seen[circuit.inputs + g, i] ^ np.frombuffer(delta, dtype=np.uint8)).tobytes()
-        for g, (operation, _, _) in enumerate(circuit.gates.tolist())
-        if operation == 2
-        for i in range(9)
-    }
     assert delta not in blocks
-    assert not (blocks & shifted) - nothing_but_not_gates
+    assert not blocks & shifted
 
 
 def test_server_labels_are_fresh_in_every_batch() -> None:
     circuit, delta = adder(), garbling.new_delta()
     bits = np.zeros((circuit.inputs, 2), dtype=np.uint8)
     zero, _ = client_labels(np.random.default_rng(5), bits[~circuit.server_inputs], delta)
-    first, second = (
-        garbling.garble(circuit, zero, bits[circuit.server_inputs], delta, garbling.new_start()) for _ in range(2)
-    )
-    assert first.start != second.start
-    assert not (first.server_labels == second.server_labels).all(axis=-1).any()
+    first, second = (message(circuit, zero, bits, delta, garbling.new_start()) for _ in range(2))
+    assert first[:16] != second[:16]
+    assert not (parts_of(circuit, 2, first)[0] == parts_of(circuit, 2, second)[0]).all(axis=-1).any()
 
 
-def test_a_changed_table_changes_the_output_and_crashes_nothing() -> None:
+def test_a_changed_message_changes_the_output_and_crashes_nothing() -> None:
     circuit, delta, start = adder(), garbling.new_delta(), garbling.new_start()
     bits = np.random.default_rng(6).integers(0, 2, (circuit.inputs, 8), dtype=np.uint8)
     zero, active = client_labels(np.random.default_rng(7), bits[~circuit.server_inputs], delta)
-    batch = garbling.garble(circuit, zero, bits[circuit.server_inputs], delta, start)
-    right = garbling.evaluate(circuit, active, batch.server_labels, batch.tables, start)
-    for hostile in (np.zeros_like(batch.tables), np.full_like(batch.tables, 255), batch.tables ^ np.uint8(1)):
-        wrong = garbling.evaluate(circuit, active, batch.server_labels, hostile, start)
+    sent = message(circuit, zero, bits, delta, start)
+    right = garbling.evaluate(circuit, active, sent)
+    for hostile in (bytes(len(sent)), b"\xff" * len(sent), bytes(16) + sent[16:]):
+        wrong = garbling.evaluate(circuit, active, hostile)
         assert (wrong != right).any()
-        assert garbling.decode(wrong, batch.output_colours).max() <= 1
-    assert (garbling.evaluate(circuit, active, batch.server_labels, batch.tables, bytes(16)) != right).any()
+        assert wrong.max() <= 1
+
+
+@pytest.mark.parametrize("instances", [1, 64, 1000, 1500])
+def test_pieces_put_together_are_the_batch_whatever_their_size(instances: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = adder()
+    bits = np.random.default_rng(8).integers(0, 2, (circuit.inputs, instances), dtype=np.uint8)
+    for piece_bytes in (1, 1 << 17, 1 << 30):
+        monkeypatch.setattr(garbling, "PIECE_BYTES", piece_bytes)
+        cut = list(garbling.pieces(circuit, instances))
+        assert sum(garbling.piece_bytes(circuit, count) for _, count in cut) + 16 == garbling.garbled_bytes(
+            circuit, instances
+        )
+        np.testing.assert_array_equal(run_garbled(circuit, bits, 9), circuit.evaluate_clear(bits))
+
+
+def test_pieces_use_one_buffer() -> None:
+    circuit, delta = adder(), garbling.new_delta()
+    bits = np.zeros((circuit.inputs, 5000), dtype=np.uint8)
+    zero, _ = client_labels(np.random.default_rng(5), bits[~circuit.server_inputs], delta)
+    parts = list(garbling.garble_pieces(circuit, zero, bits[circuit.server_inputs], delta, garbling.new_start()))
+    addresses = {np.frombuffer(part, dtype=np.uint8).ctypes.data for part in parts[1:]}
+    assert len(parts) > 3
+    assert len(addresses) == 1
+    assert max(map(len, parts)) < 2 * garbling.PIECE_BYTES
+
+
+def test_no_key_of_a_session_repeats() -> None:
+    """Every AES key (start ^ tweak) of several batches, gates and instances, counted out."""
+    keys: list[int] = []
+    starts, circuit = Starts(), adder()
+    for instances in (1, 64, 65, 300, 1):
+        start = int.from_bytes(starts(), "little")
+        keys += [start ^ tweak for tweak in range(2 * circuit.and_gates * instances)]
+    assert len(set(keys)) == len(keys)
+    many = [starts() for _ in range(1000)]
+    assert len({start[4:] for start in many}) == 1000
+    assert {start[:4] for start in many} == {bytes(4)}  # what tweaks fill
+    assert len({Starts()()[8:] for _ in range(100)}) == 100
+
+
+def test_starts_end_before_they_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbling, "MAX_BATCHES", 2)
+    starts = Starts()
+    assert starts() != starts()
+    with pytest.raises(ProtocolError, match="new session"):
+        starts()
+
+
+def test_a_forked_process_draws_starts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = Starts()
+    before = starts()
+    monkeypatch.setattr("os.getpid", lambda: -7)
+    assert starts()[8:] != before[8:]
 
 
 def test_delta_is_odd_and_random() -> None:
@@ -118,19 +177,24 @@ def test_delta_is_odd_and_random() -> None:
 def test_messages_of_the_wrong_length_are_refused() -> None:
     circuit = adder()
     size = garbling.garbled_bytes(circuit, 3)
+    labels = np.zeros((6, 3, 16), dtype=np.uint8)
     for wrong in (size - 1, size + 1, 0):
         with pytest.raises(ProtocolError, match="3 instances take"):
-            garbling.GarbledBatch.from_bytes(circuit, 3, bytes(wrong))
-    with pytest.raises(ProtocolError, match="colours"):
-        garbling.decode(np.zeros((5, 3, 16), dtype=np.uint8), bytes(3))
+            garbling.evaluate(circuit, labels, bytes(wrong))
+    evaluation = garbling.Evaluation(circuit, labels, bytes(16))
+    with pytest.raises(ValueError, match="bytes given"):
+        evaluation.take(bytes(5))
+    with pytest.raises(ValueError, match="already"):
+        evaluation.take(bytes(size - 16))
 
 
 def test_inputs_of_the_wrong_shape_are_refused() -> None:
     circuit, delta = adder(), garbling.new_delta()
     labels = np.zeros((6, 2, 16), dtype=np.uint8)
     bits = to_bits(np.zeros(2, dtype=np.uint64), 11)
+    out = memoryview(bytearray(garbling.garbled_bytes(circuit, 2)))
     for bad_bits in (bits[:-1], bits[:, :1], bits | np.uint8(2)):
-        with pytest.raises(ValueError, match=r"labels|server_bits"):
-            garbling.garble(circuit, labels, bad_bits, delta, garbling.new_start())
-    with pytest.raises(ValueError, match="client labels"):
-        garbling.garble(circuit, labels[:5], bits, delta, garbling.new_start())
+        with pytest.raises(ValueError, match=r"message|server_bits"):
+            garbling.garble(circuit, labels, bad_bits, delta, garbling.new_start(), out)
+    with pytest.raises(ValueError, match="client_zero_labels"):
+        garbling.garble(circuit, labels[:5], bits, delta, garbling.new_start(), out)

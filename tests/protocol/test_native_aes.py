@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from autoprivacy.protocol import _native
 
-PATHS = ["portable", *(["aesni"] if _native.aes_path() == "aesni" else [])]
+PATHS = _native.aes_paths()
 
 # key, plaintext, ciphertext: FIPS 197 appendix B and C.1; SP 800-38A F.1.1, first two blocks.
 KNOWN_ANSWERS = [
@@ -55,6 +55,14 @@ def test_prg_continues_where_its_counter_says() -> None:
     seed = bytes(range(16))
     whole = _native.prg(seed, 320)
     np.testing.assert_array_equal(np.concatenate([_native.prg(seed, 128), _native.prg(seed, 192, counter=8)]), whole)
+
+
+def test_the_best_path_is_the_last_of_those_that_proved_themselves() -> None:
+    assert PATHS[0] == "portable"
+    assert _native.aes_path() == PATHS[-1]
+    for path in {"aesni", "vaes256", "vaes512"} - set(PATHS):
+        with pytest.raises(ValueError, match=f"path '{path}': this processor cannot take it; it has 'portable'"):
+            _native.prg(bytes(16), 1, path=path)
 
 
 def test_wrong_arguments_are_refused() -> None:

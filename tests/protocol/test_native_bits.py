@@ -55,11 +55,12 @@ def test_wrong_widths_lengths_and_padding_are_refused() -> None:
         _native.pack_bits(np.zeros(3, dtype=np.int64), 5)
 
 
+@pytest.mark.parametrize("path", _native.aes_paths())
 @pytest.mark.parametrize("row_bytes", [0, 16, 48])
-def test_transposing_bits(row_bytes: int) -> None:
+def test_transposing_bits(row_bytes: int, path: str) -> None:
     rows = np.random.default_rng(row_bytes).integers(0, 256, (128, row_bytes), dtype=np.uint8)
     expected = np.packbits(np.unpackbits(rows, axis=1, bitorder="little").T, axis=1, bitorder="little")
-    np.testing.assert_array_equal(_native.transpose_bits(rows), expected.reshape(-1, 16))
+    np.testing.assert_array_equal(_native.transpose_bits(rows, path), expected.reshape(-1, 16))
 
 
 def test_only_whole_bit_matrices_are_transposed() -> None:
@@ -67,3 +68,10 @@ def test_only_whole_bit_matrices_are_transposed() -> None:
         _native.transpose_bits(np.zeros((127, 16), dtype=np.uint8))
     with pytest.raises(ValueError, match="multiple of 16"):
         _native.transpose_bits(np.zeros((128, 8), dtype=np.uint8))
+
+
+def test_words_of_more_than_64_bits_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 64"):
+        _native.words_of_bits(np.zeros((65, 1), dtype=np.uint8))
+    with pytest.raises(ValueError, match="use 0 to 64"):
+        _native.bits_of_words(np.zeros(1, dtype=np.uint64), 65)

@@ -50,7 +50,7 @@ def test_shares_of_the_requantised_values_come_out(layer, shifts):
     out = (nonlinear_layer.evaluate(batches, labels, message) + mask) % t_out
     expected = reference.requantise(Requantise(np.array(shifts), BITS, relu=True), values[None])
     assert out.tolist() == expected.ravel().tolist()
-    for wrong in (message[:-1], message + b"\0"):
+    for wrong in (message[:-1], bytes(message) + b"\0"):
         with pytest.raises(ProtocolError, match="garbled batch"):
             nonlinear_layer.evaluate(batches, labels, wrong)
 
