@@ -157,7 +157,7 @@ def garble_pieces(
     Raises:
         ValueError: if shapes do not fit, or the batch has more than `MAX_AND_GATES` AND gates.
     """
-    _check_bits(circuit, server_bits)
+    server_bits = _checked_bits(circuit, server_bits)
     instances = server_bits.shape[1]
     seed = os.urandom(LABEL_BYTES)
     yield memoryview(start)
@@ -186,7 +186,7 @@ def garble(
     Raises:
         ValueError: if shapes do not fit, or the batch has more than `MAX_AND_GATES` AND gates.
     """
-    _check_bits(circuit, server_bits)
+    server_bits = _checked_bits(circuit, server_bits)
     seed, instances = os.urandom(LABEL_BYTES), server_bits.shape[1]
     whole = np.frombuffer(message, np.uint8)
     whole[:START_BYTES] = np.frombuffer(start, np.uint8)
@@ -199,10 +199,11 @@ def garble(
         done += len(piece)
 
 
-def _check_bits(circuit: Circuit, server_bits: NDArray[np.uint8]) -> None:
+def _checked_bits(circuit: Circuit, server_bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     servers = int(np.count_nonzero(circuit.server_inputs))
     if server_bits.ndim != 2 or server_bits.dtype != np.uint8 or len(server_bits) != servers or (server_bits > 1).any():
         raise ValueError(f"server_bits: give a ({servers}, instances) uint8 array of 0 and 1")
+    return np.ascontiguousarray(server_bits)
 
 
 class Evaluation:

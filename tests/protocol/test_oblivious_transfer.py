@@ -8,6 +8,7 @@ from nacl import bindings
 from numpy.typing import NDArray
 
 from autoprivacy.common.errors import ProtocolError
+from autoprivacy.protocol import _native
 from autoprivacy.protocol import oblivious_transfer as ot
 from autoprivacy.protocol.garbling import new_delta
 
@@ -102,7 +103,7 @@ def test_invalid_points_are_refused(point: bytes) -> None:
 def test_messages_of_the_wrong_length_are_refused() -> None:
     sender, receiver = connected(new_delta())
     message, _ = receiver.extend(random_bits(2, 20))
-    for wrong in (message[:-1], message + b"\0", b""):
+    for wrong in (message[:-1], bytes(message) + b"\0", b""):
         with pytest.raises(ProtocolError, match="20 transfers take 384"):
             sender.extend(wrong, 20)
     with pytest.raises(ProtocolError, match="instead of 32"):
@@ -135,3 +136,50 @@ def test_own_arguments_are_checked() -> None:
     _, receiver = connected(new_delta())
     with pytest.raises(ValueError, match="0 and 1"):
         receiver.extend(np.array([0, 2], dtype=np.uint8))
+
+
+def test_prepared_transfers_serve_choices_made_later() -> None:
+    delta = new_delta()
+    sender, receiver = connected(delta)
+    for count in (100, 29):
+        sender.prepare(receiver.prepare(count), count)
+    seen: set[bytes] = set()
+    for seed, count in enumerate([1, 0, 13, 64, 51]):
+        choices = random_bits(seed, count)
+        message, labels = receiver.choose(choices)
+        assert len(message) == ot.correction_bytes(count)
+        zero = sender.correct(message, count)
+        np.testing.assert_array_equal(labels ^ zero, choices[:, None] * np.frombuffer(delta, dtype=np.uint8))
+        seen |= {row.tobytes() for row in labels}
+    assert len(seen) == 129  # each is used once
+    with pytest.raises(ProtocolError, match="1 prepared transfers asked for, 0 are left"):
+        receiver.choose(random_bits(0, 1))
+    with pytest.raises(ProtocolError, match="1 prepared transfers asked for, 0 are left"):
+        sender.correct(b"\0", 1)
+    with pytest.raises(ProtocolError, match="1 choices take 1"):
+        sender.correct(b"", 1)
+    with pytest.raises(ValueError, match="0 and 1"):
+        receiver.choose(np.array([2], dtype=np.uint8))
+
+
+def test_corrections_look_random_whatever_is_chosen() -> None:
+    _, receiver = connected(new_delta())
+    receiver.prepare(8192)
+    message, _ = receiver.choose(np.ones(8192, dtype=np.uint8))
+    assert abs(int(np.unpackbits(np.frombuffer(message, np.uint8)).sum()) - 4096) < 6 * 2048**0.5
+
+
+@pytest.mark.parametrize("count", [1, 127, 1023, 1024, 1025, 3000])
+def test_every_path_extends_alike(count: int) -> None:
+    rng = np.random.default_rng(count)
+    zero, one = rng.integers(0, 256, (2, 128, 16), dtype=np.uint8)
+    delta = new_delta()
+    choice_of_seed = np.unpackbits(np.frombuffer(delta, np.uint8), bitorder="little")[:, None]
+    chosen = np.where(choice_of_seed == 1, one, zero)
+    results = []
+    for path in _native.aes_paths():
+        receiver, sender = _native.OtReceiver(zero, one, path), _native.OtSender(chosen, delta, path)
+        for _ in range(2):
+            message, labels = receiver.extend(random_bits(1, count))
+            results.append((path, message.tobytes(), labels.tobytes(), sender.extend(message, count).tobytes()))
+    assert len({result[1:] for result in results}) == 2  # the first and the second extension
