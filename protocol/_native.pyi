@@ -16,6 +16,11 @@ def aes_paths() -> list[str]:
     The paths that this processor has and that gave the portable one's bytes on known answers, narrowest first.
     """
 
+def encrypt_counters(blocks: int, path: str = 'best') -> bytes:
+    """
+    Encrypt `blocks` counters (a multiple of 256) under one key, in the cache: how fast AES can be here. Returns the first of the last 256.
+    """
+
 def aes_encrypt(keys: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], blocks: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], path: str = 'best') -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C')]:
     """
     Encrypt row i of `blocks` (count, 16) with AES-128 under row i of `keys` (count, 16).

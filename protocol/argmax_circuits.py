@@ -11,21 +11,22 @@ from autoprivacy.protocol.circuit_builder import ZERO, Circuit, CircuitBuilder, 
 from autoprivacy.protocol.nonlinear_circuits import (
     Words,
     add_modulo,
+    add_shares,
+    add_shares_and_gates,
     check_modulus,
     greater,
     is_power,
     width_of,
-    add_shares,
-    add_shares_and_gates,
 )
 
 
 @dataclass(frozen=True)  # no slots: the circuit is made once, when first needed
 class Argmax:
-    """The first of the greatest of `classes` values that are shared modulo `modulus`; see `nonlinear_circuits` for values.
+    """The first of the greatest of `classes` values shared modulo `modulus` (values as in `nonlinear_circuits`).
 
-    A tournament: a comparison takes an AND gate a bit, passing on the greater another one; the index of the winner takes one
-    for each bit that is not yet decided by the place in the tournament. Outputs: the index, little endian, unmasked.
+    A tournament: a comparison takes an AND gate a bit, passing on the greater another one; the index of the winner
+    takes one for each bit that its place in the tournament does not decide. Outputs: the index, little endian,
+    unmasked.
 
     Raises:
         InvalidPolicy: for fewer than two classes, or no modulus of shares.

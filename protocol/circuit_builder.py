@@ -172,7 +172,7 @@ class CircuitBuilder:
         return result
 
     def add_with_carry(self, a: Sequence[int], b: Sequence[int]) -> list[int]:
-        """a + b, one bit longer than they are; an AND gate a bit."""
+        """The sum a + b, one bit longer than they are; an AND gate a bit."""
         return self.add([*a, ZERO], [*b, ZERO])
 
     def subtract(self, a: Sequence[int], b: Sequence[int]) -> list[int]:
@@ -187,14 +187,14 @@ class CircuitBuilder:
         return borrow
 
     def exceeds(self, bits: Sequence[int], limit: int) -> int:
-        """Whether an unsigned number is greater than a constant: an AND gate a bit above the lowest 0 of the constant."""
+        """Whether an unsigned number is above a constant: an AND gate a bit above the lowest 0 of the constant."""
         above = ZERO
         for i, bit in enumerate(bits):
             above = self.and_(bit, above) if limit >> i & 1 else self.or_(bit, above)
         return ZERO if limit >> len(bits) else above
 
     def select(self, condition: int, a: Sequence[int], b: Sequence[int]) -> list[int]:
-        """`a` where the condition is 1, else `b`; an AND gate for every bit in which they may differ."""
+        """Choose `a` where the condition is 1, else `b`; an AND gate for every bit in which they may differ."""
         return [self.xor(y, self.and_(condition, self.xor(x, y))) for x, y in zip(a, b, strict=True)]
 
     def build(self, outputs: Sequence[int]) -> Circuit:

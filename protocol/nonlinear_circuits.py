@@ -9,10 +9,10 @@
 | w | values in a window, of which the greatest leaves the circuit |
 | r | the server's mask, uniform modulo a modulus that y is shared in; the client gets y - r |
 
-**Odd t.** The server gives its share plus (t-1)/2 modulo t. The sum s of the two inputs is then v + (t-1)/2, or t more; one
-comparison says which, and one subtraction of a constant that depends on it gives v itself in two's complement, sign and
-all: 3l - 1 AND gates, none for the sign. Sharing subtracts r and adds t back after a borrow: 2l - 1. A value without
-ReLU is shared from its distance to the least possible one, which the server adds to its mask: never negative.
+**Odd t.** The server gives its share plus (t-1)/2 modulo t. The sum s of both inputs is then v + (t-1)/2, or t more;
+one comparison says which, and one subtraction of a constant that depends on it gives v in two's complement,
+sign and all: 3l - 1 AND gates, none for the sign. Sharing subtracts r and adds t back after a borrow: 2l - 1. A value
+without ReLU is shared from its distance to the least possible one, which the server adds to its mask: never negative.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def check_modulus(modulus: int, what: str) -> None:
 
 
 def add_shares(builder: CircuitBuilder, server: Sequence[int], client: Sequence[int], modulus: int) -> list[int]:
-    """v in two's complement, as many bits as a share has (see the module)."""
+    """The value v in two's complement, as many bits as a share has (see the module)."""
     if is_power(modulus):
         return builder.add(server, client)
     half, width = modulus // 2, len(server)
@@ -90,8 +90,9 @@ class Nonlinear:
     [0, maximum]), else to [-2^(bits-1), 2^(bits-1) - 1]. Then the greatest of `window` values, shared in each of
     `moduli_out`.
 
-    Inputs of the circuit: the server's encoded shares, value after value; the client's shares; the server's encoded masks,
-    modulus after modulus. Each is as wide as its modulus, little endian. Outputs: the client's new shares, likewise.
+    Inputs of the circuit: the server's encoded shares, value after value; the client's shares; the server's encoded
+    masks, modulus after modulus. Each is as wide as its modulus, little endian. Outputs: the client's new shares,
+    likewise.
 
     Raises:
         InvalidPolicy: if widths and moduli do not fit together.
@@ -228,7 +229,7 @@ class Nonlinear:
         return self.window * add_shares_and_gates(self.modulus_in) + min(self._order_and_gates) + sharing
 
     def server_bits(self, shares: NDArray[np.uint64], masks: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        """The server's input bits (inputs, instances), for `shares` (window, instances) and `masks` (moduli, instances)."""
+        """The server's input bits, for `shares` (window, instances) and `masks` (moduli, instances)."""
         half = np.uint64(0 if is_power(self.modulus_in) else self.modulus_in // 2)
         encoded = [to_bits(add_modulo(row, half, self.modulus_in), self.width_in) for row in shares]
         for modulus, mask in zip(self.moduli_out, masks, strict=True):

@@ -37,19 +37,16 @@ std::vector<std::uint8_t> run_known(const Kernels& kernels, Hash hash, std::size
     return made;
 }
 
+#if AUTOPRIVACY_X86
 // All the instruction sets of a path must be reported: a hypervisor may hide some.
 bool supported(const Kernels& kernels) {
-#if AUTOPRIVACY_X86
     __builtin_cpu_init();
-    if (&kernels == &kAesNi) return __builtin_cpu_supports("aes") && __builtin_cpu_supports("sse4.1");
-    if (&kernels == &kVaes256) return __builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes");
-    if (&kernels == &kVaes512) {
-        return __builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("aes");
-    }
-#endif
-    return &kernels == &kPortable;
+    const bool aes = __builtin_cpu_supports("aes"), vaes = aes && __builtin_cpu_supports("vaes");
+    if (&kernels == &kAesNi) return aes && __builtin_cpu_supports("sse4.1");
+    if (&kernels == &kVaes256) return vaes && __builtin_cpu_supports("avx2");
+    return vaes && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
+#endif
 
 // Kernels of path number i in kPathNames if they may be used; decided once.
 const Kernels* usable(std::size_t i) {

@@ -58,8 +58,8 @@ void run_random_circuit(const Kernels& kernels, Hash hash, std::size_t instances
     for (auto& bit : bits) bit = static_cast<std::uint8_t>(below(2));
     std::vector<InputWire> zero_wires, active_wires;
     for (std::size_t w = 0; w < inputs; ++w) {
-        zero_wires.push_back({bytes_of(&active[w * instances]), &bits[w * instances]});
-        active_wires.push_back({bytes_of(&active[w * instances]), nullptr});
+        zero_wires.push_back({bytes_of(active.get() + w * instances), bits.data() + w * instances});
+        active_wires.push_back({bytes_of(active.get() + w * instances), nullptr});
     }
     std::vector<std::uint8_t> colours(output_count * instances), decoded(output_count * instances);
     kernels.garble(compiled.view(), {zero_wires.data(), instances, 3, delta, start, bytes_of(tables.get()), bytes_of(zero_out.get()), colours.data()},

@@ -1,4 +1,4 @@
-"""Circuits for any modulus, against plain integer arithmetic written here, and their AND gates, against the closed form."""
+"""Circuits for any modulus, against integer arithmetic written here, and their AND gates, against the closed form."""
 
 import itertools
 from fractions import Fraction
