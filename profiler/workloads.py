@@ -14,8 +14,8 @@ import numpy as np
 from autoprivacy.profiler.harness import Workload
 from autoprivacy.profiler.loopback import connected_sender
 from autoprivacy.protocol import garbling
-from autoprivacy.protocol.circuits import relu_requantise
 from autoprivacy.protocol.he_set import HeSet, he_set_for
+from autoprivacy.protocol.nonlinear_circuits import Nonlinear
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
 from autoprivacy.protocol.ring_he import RingServer
@@ -60,7 +60,7 @@ def he_workloads() -> Iterator[Workload]:
 def circuit_workloads() -> Iterator[Workload]:
     """Garbling and evaluation of whole nonlinear layers, from shares to shares."""
     for bits_in, shift, activation_bits, bits_out in CIRCUITS:
-        circuit = relu_requantise(bits_in, shift, activation_bits, bits_out)
+        circuit = Nonlinear(1 << bits_in, shift, activation_bits, (1 << bits_out,))
         for instances in INSTANCES:
             make = partial(Workload, n=0, q_bits=0, items=instances * circuit.and_gates, values=instances)
             prepare = partial(_circuit, bits_in, shift, activation_bits, bits_out, instances)
@@ -144,17 +144,19 @@ def _ot_pair(delta: bytes) -> tuple[CorrelatedOtSender, CorrelatedOtReceiver]:
 
 
 def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, instances: int, *, evaluate: bool) -> Call:
-    batch = Batch(relu_requantise(bits_in, shift, activation_bits, bits_out), np.arange(instances))
+    places = np.arange(instances)
+    kind = Nonlinear(1 << bits_in, shift, activation_bits, (1 << bits_out,))
+    batch = Batch(kind, places[None], places)
     rng = np.random.default_rng(instances)
     own, kept = rng.integers(0, 1 << bits_in, (2, instances), dtype=np.int64)
-    mask = rng.integers(0, 1 << bits_out, instances)
+    masks = rng.integers(0, 1 << bits_out, (1, instances))
     delta = garbling.new_delta()
     sender, receiver = _ot_pair(delta)
     columns, labels = receiver.extend(batch.choices(own))
     zero_labels = sender.extend(columns, len(labels))
     if evaluate:
-        return partial(batch.evaluate, labels, batch.garble(kept, mask, zero_labels, delta))
-    return partial(batch.garble, kept, mask, zero_labels, delta)
+        return partial(batch.evaluate, labels, batch.garble(kept, masks, zero_labels, delta))
+    return partial(batch.garble, kept, masks, zero_labels, delta)
 
 
 def _oblivious_transfer(count: int, *, send: bool) -> Call:

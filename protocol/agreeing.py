@@ -27,6 +27,7 @@ from autoprivacy.protocol.agreement import (
     AnyStep,
     Term,
     Windows,
+    irreducible,
 )
 from autoprivacy.protocol.error_model import layer_settings
 from autoprivacy.protocol.error_noise import noise_bound
@@ -111,8 +112,8 @@ def _steps(network: QuantisedNetwork, policy: Policy) -> tuple[AnyStep, ...]:
                         relu=operation.rule.relu,
                         maximum=operation.rule.maximum,
                         windows=None if pool is None else _windows(pool),
-                        modulus_in=needed[operation.source],
-                        modulus_out=needed[last.name],
+                        modulus_in=needed[operation.source][0],
+                        moduli_out=needed[last.name],
                     )
                 )
             case WindowMax():
@@ -142,25 +143,27 @@ def _fused(network: QuantisedNetwork) -> dict[str, WindowMax]:
     return found
 
 
-def _needed(network: QuantisedNetwork, policy: Policy) -> dict[str, int]:
-    """The modulus of every value: of accumulators that of their meeting, of activations the largest that is read."""
+def _needed(network: QuantisedNetwork, policy: Policy) -> dict[str, tuple[int, ...]]:
+    """The moduli of every value: of accumulators that of their meeting, of activations all that are read."""
     summed, bounds = summed_layers(network), accumulator_bounds(network)
-    found: dict[str, int] = {}
+    read: dict[str, set[int]] = {}
+    found: dict[str, tuple[int, ...]] = {}
     for operation in reversed(network.operations):
         name = operation.name
         if name in summed:
-            own = policy.layers[summed[name][0]].t
+            own: tuple[int, ...] = (policy.layers[summed[name][0]].t,)
+        elif name in bounds:  # activations that enter a circuit again: modulo what just holds them
+            lows, highs = bounds[name]
+            least = 1 << signed_bits(int(lows.min()), int(highs.max()))
+            own = (max(least, *read.get(name, {2})),)
         else:
-            own = found.get(name, 2)
-            if name in bounds:  # activations that enter a circuit again: just what holds them
-                lows, highs = bounds[name]
-                own = max(own, 1 << signed_bits(int(lows.min()), int(highs.max())))
+            own = irreducible(read.get(name, {2}))
         found[name] = own
         for source in sources(operation):
             if isinstance(operation, IntegerLinear):
-                found[source] = max(found.get(source, 2), policy.layers[name].t)
+                read.setdefault(source, set()).add(policy.layers[name].t)
             elif not isinstance(operation, Requantisation):
-                found[source] = max(found.get(source, 2), own)
+                read.setdefault(source, set()).update(own)
     return found
 
 

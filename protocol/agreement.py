@@ -9,11 +9,10 @@
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Annotated, Final, Literal, TypeAlias
 
-import numpy as np
 from pydantic import Field
 
 from autoprivacy.common.errors import InvalidPolicy
@@ -23,6 +22,7 @@ from autoprivacy.networks.integer_network import Image, Range
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
 from autoprivacy.protocol.linear_layer import Layout
 from autoprivacy.protocol.linear_shape import LinearShape
+from autoprivacy.protocol.nonlinear_circuits import check_modulus
 from autoprivacy.protocol.policy import LayerPolicy, PrivacyText
 from autoprivacy.protocol.security import SecurityLabel
 
@@ -103,7 +103,7 @@ class AgreedNonlinear:
     """One garbled layer on a value (C, H, W) of `shape`: bits dropped, saturation, maxima of windows, shares anew.
 
     `shifts` says by channel how many bits are dropped; the result lies in [0, maximum] after ReLU, or, without, in
-    the signed range of `bits`. `modulus_in` and `modulus_out` are those of the shares.
+    the signed range of `bits`. `modulus_in` and `moduli_out` are those of the shares.
     """
 
     name: str
@@ -115,7 +115,7 @@ class AgreedNonlinear:
     maximum: int | None
     windows: Windows | None
     modulus_in: int
-    modulus_out: int
+    moduli_out: tuple[int, ...]
     kind: Literal["nonlinear"] = "nonlinear"
 
 
@@ -151,10 +151,10 @@ class Agreement:
             shapes[step.name] = _shape(step, shapes)
             if isinstance(step, AgreedLayer):
                 step.policy.check(step.shape, self.security, self.privacy)
-                _check_modulus(step.name, step.policy.t)
+                check_modulus(step.policy.t, f"layer {step.name}: t")
             if isinstance(step, AgreedNonlinear):
-                _check_modulus(step.name, step.modulus_in)
-                _check_modulus(step.name, step.modulus_out)
+                for modulus in (step.modulus_in, *step.moduli_out):
+                    check_modulus(modulus, f"nonlinear layer {step.name}: modulus")
         moduli(self)
 
     @property
@@ -192,7 +192,7 @@ class Agreement:
     @property
     def logit_modulus(self) -> int:
         """What the shares of the logits are taken modulo."""
-        return moduli(self)[self.steps[-1].name]
+        return moduli(self)[self.steps[-1].name][0]
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical JSON: what both parties compare before anything else."""
@@ -204,42 +204,60 @@ def step_sources(step: AnyStep) -> tuple[str, ...]:
     return tuple(term.source for term in step.terms) if isinstance(step, AgreedSum) else (step.source,)
 
 
-def moduli(agreement: Agreement) -> dict[str, int]:
-    """What the shares of every value are taken modulo.
+def moduli(agreement: Agreement) -> dict[str, tuple[int, ...]]:
+    """What the shares of every value are taken modulo: once for each modulus that a reader cannot reduce to its own.
 
     Raises:
-        InvalidPolicy: if accumulators that meet have different moduli, or a reader needs more than a value has.
+        InvalidPolicy: if accumulators that meet have different moduli, or a reader needs another than a value has.
     """
-    found: dict[str, int] = {}
-    needed: dict[str, int] = {}
+    found: dict[str, tuple[int, ...]] = {}
+    needed: dict[str, set[int]] = {}
     for step in reversed(agreement.steps):
-        own = _own_modulus(step, agreement, needed)
+        own = _own_moduli(step, agreement, needed)
         found[step.name] = own
         for source in step_sources(step):
-            wanted = step.policy.t if isinstance(step, AgreedLayer) else own
-            wanted = step.modulus_in if isinstance(step, AgreedNonlinear) else wanted
-            needed[source] = max(needed.get(source, 2), wanted)
-    found[INPUT] = needed.get(INPUT, 2)
-    for step in agreement.steps:
-        if isinstance(step, AgreedLayer | AgreedNonlinear) and needed.get(step.name, 2) > found[step.name]:
-            raise InvalidPolicy(
-                f"step {step.name}: its shares are modulo {found[step.name]}, a reader needs {needed[step.name]}; "
-                "layers that meet must have one t"
-            )
+            wanted: tuple[int, ...] = own
+            if isinstance(step, AgreedLayer):
+                wanted = (step.policy.t,)
+            elif isinstance(step, AgreedNonlinear):
+                wanted = (step.modulus_in,)
+            needed.setdefault(source, set()).update(wanted)
+    found[INPUT] = irreducible(needed.get(INPUT, {2}))
+    for name, readers in needed.items():
+        for modulus in readers:
+            if not any(reduces(own, modulus) for own in found[name]):
+                raise InvalidPolicy(
+                    f"value {name}: its shares are modulo {found[name]}, a reader needs {modulus}; "
+                    "layers that meet must have one t"
+                )
     return found
 
 
-def _own_modulus(step: AnyStep, agreement: Agreement, needed: Mapping[str, int]) -> int:
+def reduces(modulus: int, to: int) -> bool:
+    """Whether shares modulo one become shares modulo the other when each party reduces its own."""
+    return modulus % to == 0
+
+
+def irreducible(needed: Collection[int]) -> tuple[int, ...]:
+    """The fewest moduli that all others reduce to: the greatest power of two, and every odd one.
+
+    >>> irreducible({16, 64, 97})
+    (64, 97)
+    """
+    return tuple(sorted(each for each in needed if not any(other != each and reduces(other, each) for other in needed)))
+
+
+def _own_moduli(step: AnyStep, agreement: Agreement, needed: Mapping[str, set[int]]) -> tuple[int, ...]:
     if isinstance(step, AgreedLayer):
-        return step.policy.t
+        return (step.policy.t,)
     if isinstance(step, AgreedNonlinear):
-        return step.modulus_out
+        return step.moduli_out
     if step.name in needed:
-        return needed[step.name]
+        return irreducible(needed[step.name])
     # The logits: what the layers have that they are made of.
     steps = {each.name: each for each in agreement.steps}
-    of_sources = [steps[name] for name in step_sources(step) if name in steps]
-    return max((_own_modulus(each, agreement, needed) for each in of_sources), default=2)
+    of_sources = [_own_moduli(steps[name], agreement, needed) for name in step_sources(step) if name in steps]
+    return of_sources[0] if of_sources else (2,)
 
 
 def client_alone(agreement: Agreement) -> frozenset[str]:
@@ -284,8 +302,8 @@ def _added(step: AgreedSum, entering: list[Image]) -> Image:
 def _requantised(step: AgreedNonlinear, entering: Image) -> Image:
     if step.shape != entering or len(step.shifts) != step.shape[0]:
         raise InvalidPolicy(f"nonlinear layer {step.name}: {entering} enters, it takes {step.shape}")
-    if min(step.shifts) < 0 or not 1 <= step.bits <= MOST_BITS:
-        raise InvalidPolicy(f"nonlinear layer {step.name}: shifts or bits {step.bits} out of range")
+    if min(step.shifts) < 0 or not 1 <= step.bits <= MOST_BITS or not step.moduli_out:
+        raise InvalidPolicy(f"nonlinear layer {step.name}: shifts, bits {step.bits} or moduli out of range")
     return step.shape if step.windows is None else _pooled(step.name, step.windows, step.shape)
 
 
@@ -297,15 +315,3 @@ def _pooled(name: str, windows: Windows, shape: Image) -> Image:
     if min(height, width) < 0:
         raise InvalidPolicy(f"{name}: windows {windows} are larger than their input {shape}")
     return shape[0], height // windows.stride[0] + 1, width // windows.stride[1] + 1
-
-
-def _check_modulus(name: str, modulus: int) -> None:
-    if modulus < 2 or modulus & (modulus - 1):
-        raise InvalidPolicy(f"{name}: t = {modulus} is no power of two, as circuits on its shares need")
-
-
-def shifts_of_values(step: AgreedNonlinear) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """How many bits each value of a nonlinear layer drops, flat; beyond the sign there is nothing left to drop."""
-    bits_in = step.modulus_in.bit_length() - 1
-    shifts = np.minimum(np.array(step.shifts, np.int64), bits_in - 1)
-    return np.repeat(shifts, step.shape[1] * step.shape[2])

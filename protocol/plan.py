@@ -5,22 +5,18 @@ Bytes include frame headers: they are the bytes on the wire.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from math import prod
 from typing import Final
 
-import numpy as np
-
-from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record
 from autoprivacy.networks.integer_network import QuantisedNetwork
-from autoprivacy.protocol.agreement import AgreedLayer, AgreedNonlinear, Agreement, client_alone, shifts_of_values
-from autoprivacy.protocol.circuits import Circuit, relu_requantise
+from autoprivacy.protocol.agreement import AgreedLayer, AgreedNonlinear, Agreement, client_alone
 from autoprivacy.protocol.encoded_weights import product_bytes
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.layer_counts import Products
 from autoprivacy.protocol.linear_layer import counts_of, rotation_steps_of
-from autoprivacy.protocol.nonlinear_layer import Batch
+from autoprivacy.protocol.nonlinear_circuits import width_of
+from autoprivacy.protocol.nonlinear_layer import Batch, batches_of
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
 from autoprivacy.protocol.seal_keys import galois_object_bytes, public_message_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
@@ -129,27 +125,6 @@ class Plan:
         return sum(layer.bytes_down for layer in self.layers)
 
 
-def batches_of(step: AgreedNonlinear) -> tuple[Batch, ...]:
-    """The circuits of a nonlinear layer, one for every shift that channels have.
-
-    Raises:
-        InvalidPolicy: for what no circuit is built for yet.
-    """
-    if step.windows is not None or step.maximum is not None:
-        raise InvalidPolicy(f"nonlinear layer {step.name}: max pooling and ReLU6 do not run privately yet")
-    bits_in, bits_out = step.modulus_in.bit_length() - 1, step.modulus_out.bit_length() - 1
-    shifts = shifts_of_values(step)
-    return tuple(
-        Batch(_circuit(bits_in, shift, step.bits, bits_out, step.relu), np.flatnonzero(shifts == shift))
-        for shift in sorted(set(shifts.tolist()))
-    )
-
-
-@cache
-def _circuit(bits_in: int, shift: int, activation_bits: int, bits_out: int, relu: bool) -> Circuit:  # noqa: FBT001 - a cache key
-    return relu_requantise(bits_in, shift, activation_bits, bits_out, relu=relu)
-
-
 def key_sets(agreement: Agreement) -> tuple[KeySet, ...]:
     """The distinct keys of a network, in order of first use."""
     found: dict[tuple[int, tuple[int, ...], int | None], KeySet] = {}
@@ -162,7 +137,7 @@ def key_sets(agreement: Agreement) -> tuple[KeySet, ...]:
 
 def opened_bytes(agreement: Agreement) -> int:
     """Bytes of the server's share of the logits."""
-    return -(-agreement.classes * (agreement.logit_modulus.bit_length() - 1) // 8)
+    return -(-agreement.classes * width_of(agreement.logit_modulus) // 8)
 
 
 def groups(agreement: Agreement) -> tuple[tuple[AgreedLayer, tuple[AgreedNonlinear, ...]], ...]:
@@ -249,8 +224,8 @@ def _with_logits(planned: LayerPlan, agreement: Agreement) -> LayerPlan:
 
 def _circuit_plan(batch: Batch) -> CircuitPlan:
     return CircuitPlan(
-        instances=len(batch.places),
-        and_gates=batch.circuit.and_gates,
+        instances=batch.instances,
+        and_gates=batch.kind.and_gates,
         client_bits=batch.client_bits,
         server_bits=batch.circuit.inputs - batch.client_bits,
         output_bits=len(batch.circuit.outputs),

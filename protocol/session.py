@@ -23,6 +23,8 @@ from autoprivacy.protocol.error_model import layer_settings
 from autoprivacy.protocol.error_noise import noise_bound
 from autoprivacy.protocol.layer_workers import LayerWorkers, ServerLayer, split
 from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.nonlinear_circuits import width_of
+from autoprivacy.protocol.nonlinear_layer import batches_of
 from autoprivacy.protocol.oblivious_transfer import (
     ANSWER_BYTES,
     OFFER_BYTES,
@@ -31,7 +33,7 @@ from autoprivacy.protocol.oblivious_transfer import (
     extension_bytes,
 )
 from autoprivacy.protocol.parties import client_of, server_of
-from autoprivacy.protocol.plan import batches_of, key_sets, opened_bytes
+from autoprivacy.protocol.plan import key_sets, opened_bytes
 from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_he import SealClient
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
@@ -204,7 +206,7 @@ class Server:
                     own = shares.read(step.source, step.policy.t)
                     responses, kept = workers.answer(len(accumulators), split(content, sizes), own)
                     kept = kept.reshape(step.output_shape) + self._constants[step.name][:, None, None]
-                    shares.keep(step.name, kept)
+                    shares.keep(step.name, kept, step.policy.t)
                 channel.send(Kind.RESPONSES, *responses)
                 accumulators.append(kept % step.policy.t)
             elif isinstance(step, AgreedNonlinear):
@@ -213,8 +215,8 @@ class Server:
                 shares.take(step, self._constants.get(step.name))
         logits = shares.read(agreement.steps[-1].name, agreement.logit_modulus)
         assert logits is not None  # noqa: S101 - at least one layer was checked to be there
-        bits = agreement.logit_modulus.bit_length() - 1
-        channel.send(Kind.LOGIT_SHARE, _native.pack_bits(logits.ravel().astype(np.uint64), bits))
+        width = width_of(agreement.logit_modulus)
+        channel.send(Kind.LOGIT_SHARE, _native.pack_bits(logits.ravel().astype(np.uint64), width))
         return accumulators, watches.times()
 
     def _garble(
@@ -234,10 +236,12 @@ class Server:
         with watch("ot_s"):
             zero_labels = ot.extend(columns, transfers)
         with watch("gc_s"):
-            mask = random_below(step.modulus_out, len(kept)).astype(np.int64)
-            message = nonlinear_layer.garble(batches, kept, mask, zero_labels, delta)
+            values = sum(batch.instances for batch in batches)
+            masks = np.stack([random_below(modulus, values) for modulus in step.moduli_out]).astype(np.int64)
+            message = nonlinear_layer.garble(batches, kept, masks, zero_labels, delta)
         channel.send(Kind.GARBLED, message)
-        shares.keep(step.name, mask.reshape(self._agreement.shapes[step.name]))
+        for modulus, mask in zip(step.moduli_out, masks, strict=True):
+            shares.keep(step.name, mask, modulus)
 
     def _set_up(self, channel: Channel) -> tuple[list[ServerLayer], CorrelatedOtSender, bytes]:
         keys = {
@@ -332,7 +336,9 @@ class Client:
         start = time.perf_counter()
         channel.send(Kind.COMMAND, command)
         shares, watches = Shares(agreement), _Watches()
-        shares.keep(INPUT, to_integers(image / agreement.input_step, *agreement.input_range))
+        pixels = to_integers(image / agreement.input_step, *agreement.input_range)
+        for modulus in shares.moduli[INPUT]:
+            shares.keep(INPUT, pixels, modulus)
         accumulators: list[IntArray] = []
         for step in agreement.steps:
             if isinstance(step, AgreedLayer):
@@ -364,7 +370,7 @@ class Client:
         content = channel.receive(Kind.RESPONSES, sum(sizes))
         with watch("he_s"):
             opened = linear_layer.finish(he, step.layout, split(content, sizes))
-        shares.keep(step.name, opened.reshape(step.output_shape))
+        shares.keep(step.name, opened, step.policy.t)
         return opened
 
     def _evaluate(self, step: AgreedNonlinear, shares: Shares, watch: "_Stopwatch") -> None:
@@ -378,7 +384,8 @@ class Client:
         message = channel.receive(Kind.GARBLED, sum(batch.message_bytes for batch in batches))
         with watch("gc_s"):
             found = nonlinear_layer.evaluate(batches, labels, message)
-        shares.keep(step.name, found.reshape(self.agreement.shapes[step.name]))
+        for modulus, share in zip(step.moduli_out, found, strict=True):
+            shares.keep(step.name, share, modulus)
 
     def _logits(self, shares: Shares) -> IntArray:
         """The logits (classes,), opened with the server's share."""
@@ -387,7 +394,7 @@ class Client:
         own = shares.read(agreement.steps[-1].name, t)
         assert own is not None  # noqa: S101 - as above
         packed = self._channel.receive(Kind.LOGIT_SHARE, opened_bytes(agreement))
-        theirs = unpack_words(packed, t.bit_length() - 1, own.size).astype(np.int64)
+        theirs = unpack_words(packed, width_of(t), own.size).astype(np.int64)
         return _centred(own.ravel() + theirs, t)
 
     def close(self) -> None:

@@ -5,59 +5,74 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoprivacy.networks.convolution import window_sum
-from autoprivacy.networks.graph import INPUT
-from autoprivacy.protocol.agreement import AgreedSum, AgreedView, AgreedWindowSum, Agreement, moduli
+from autoprivacy.networks.integer_network import Image
+from autoprivacy.protocol.agreement import AgreedSum, AgreedView, AgreedWindowSum, Agreement, moduli, reduces
 from autoprivacy.protocol.linear_shape import IntArray
 
 
 @dataclass(slots=True)
 class Shares:
-    """One party's shares of all values of an inference, each (C, H, W) modulo its own modulus.
+    """One party's shares of all values of an inference: each (C, H, W), once for every modulus that a value has.
 
     A server holds no share of the input, nor of what is made of it alone: None stands for zeros there.
     """
 
     agreement: Agreement
-    moduli: dict[str, int] = field(init=False)
-    _held: dict[str, IntArray | None] = field(init=False, default_factory=dict)
+    moduli: dict[str, tuple[int, ...]] = field(init=False)
+    _shapes: dict[str, Image] = field(init=False)
+    _held: dict[tuple[str, int], IntArray] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.moduli = moduli(self.agreement)
-        self._held[INPUT] = None
+        self._shapes = self.agreement.shapes
 
-    def keep(self, name: str, share: IntArray) -> None:
-        """Keep a share of a value, given in any representation modulo its modulus."""
-        self._held[name] = share % self.moduli[name]
+    def keep(self, name: str, share: IntArray, modulus: int) -> None:
+        """Keep a share of a value modulo one of its moduli, given in any representation and shape."""
+        self._held[name, modulus] = share.reshape(self._shapes[name]) % modulus
 
     def read(self, name: str, modulus: int) -> IntArray | None:
-        """The share of a value modulo a divisor of its modulus; None where it is zero."""
-        held = self._held[name]
-        return None if held is None else held % modulus
+        """The share of a value modulo what a reader needs; None where it is zero."""
+        for own in self.moduli[name]:
+            if reduces(own, modulus) and (name, own) in self._held:
+                return self._held[name, own] % modulus
+        return None
 
     def take(self, step: AgreedSum | AgreedWindowSum | AgreedView, constant: IntArray | None = None) -> None:
         """Compute the share of a step's value; `constant` (C,) is what the server adds to a sum."""
-        if isinstance(step, AgreedSum):
-            self._add_up(step, constant)
-            return
-        entering = self._held[step.source]
-        if entering is None:
-            self._held[step.name] = None
-        elif isinstance(step, AgreedView):
-            self.keep(step.name, entering.reshape(step.shape))
-        else:
-            windows = step.windows
-            self.keep(step.name, window_sum(entering[None], windows.kernel, windows.stride, windows.padding)[0])
+        for modulus in self.moduli[step.name]:
+            if isinstance(step, AgreedSum):
+                self.keep(step.name, self._sum(step, constant, modulus), modulus)
+                continue
+            entering = self.read(step.source, modulus)
+            if entering is not None:
+                self.keep(step.name, _rearranged(step, entering), modulus)
 
-    def _add_up(self, step: AgreedSum, constant: IntArray | None) -> None:
-        modulus = self.moduli[step.name]
-        shape = self.agreement.shapes[step.name]
-        total = np.zeros(shape, np.int64)
+    def _sum(self, step: AgreedSum, constant: IntArray | None, modulus: int) -> IntArray:
+        total: IntArray = np.zeros(self._shapes[step.name], np.int64)
         if constant is not None:
             total += constant[:, None, None]
         for term in step.terms:
             share = self.read(term.source, modulus)
             if share is not None:
-                # Shifted bits beyond 64 are beyond the modulus too, which is a power of two.
-                total += share << np.array(term.shifts, np.int64)[:, None, None]
-                total %= modulus
-        self.keep(step.name, total)
+                total = (total + shifted(share, np.array(term.shifts)[:, None, None], modulus)) % modulus
+        return total
+
+
+def _rearranged(step: AgreedWindowSum | AgreedView, entering: IntArray) -> IntArray:
+    if isinstance(step, AgreedView):
+        return entering.reshape(step.shape)
+    windows = step.windows
+    return window_sum(entering[None], windows.kernel, windows.stride, windows.padding)[0]
+
+
+def shifted(share: IntArray, shifts: IntArray, modulus: int) -> IntArray:
+    """Shares in [0, modulus), modulus below 2^60, times 2^shifts, without ever leaving 64 bits.
+
+    >>> shifted(np.array([5, 5]), np.array([1, 40]), 97)
+    array([10, 73])
+    """
+    found, left = share, np.broadcast_to(shifts, share.shape)
+    while left.any():
+        step = np.minimum(left, 3)
+        found, left = np.left_shift(found, step) % modulus, left - step
+    return found

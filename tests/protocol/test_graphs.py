@@ -10,15 +10,16 @@ from autoprivacy.common.records import parse, to_json
 from autoprivacy.networks import reference
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.checkpoint import untrained
-from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, Network, ReLU
+from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Network, ReLU, ReLU6
 from autoprivacy.networks.integer_network import LayerWidths, Widths, meetings
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement, moduli
-from autoprivacy.protocol.he_set import he_set_for, ntt_prime
+from autoprivacy.protocol.he_set import he_set_for, least_batching_prime, ntt_prime
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.session import Client
+from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
 from tests.protocol.conftest import Deployed
 
@@ -81,10 +82,38 @@ def ends_in_a_sum():
     return Network("sum", (1, 4, 4), layers)
 
 
-NETWORKS = {"pooled": pooled, "residual": residual, "ends in a sum": ends_in_a_sum}
+def maximal():
+    """Max pooling with and without a border, ReLU6, and a depthwise convolution."""
+    layers = (
+        conv("conv1", "input", 6),
+        ReLU("relu1", ("conv1",)),
+        MaxPool("pool1", ("relu1",), (3, 3), (2, 2), SAME),
+        Conv2d("depthwise", ("pool1",), 6, (3, 3), (1, 1), SAME, 6),
+        ReLU6("relu2", ("depthwise",)),
+        MaxPool("pool2", ("relu2",), (2, 2), (2, 2)),
+        Flatten("flat", ("pool2",)),
+        Linear("fc", ("flat",), 5),
+    )
+    return Network("maximal", (2, 8, 8), layers)
 
 
-def deploy_graph(made, bits=5, seed=3):
+NETWORKS = {"pooled": pooled, "residual": residual, "ends in a sum": ends_in_a_sum, "maximal": maximal}
+
+
+def in_slots(layer, bits, least_bits):
+    """A layer in packing `slots`, with the least prime that holds its accumulators."""
+    t = least_batching_prime(8192, 1 << least_bits)
+    he_set = he_set_for(8192, (50, 50), t, special_bits=60)
+    tile = default_slot_tile(linear_shape(layer), 8192)
+    return LayerPolicy("slots", 8192, he_set.limbs, t, tile, bits, bits, he_set.special)
+
+
+def in_coefficients(layer, bits, least_bits):
+    tile = default_tile(linear_shape(layer), 2048)
+    return LayerPolicy("coefficients", 2048, (ntt_prime(2048, 53),), 1 << least_bits, tile, bits, bits)
+
+
+def deploy_graph(made, bits=5, seed=3, privacy="uniform", slots=()):
     rng = np.random.default_rng(seed)
     trained = untrained(made, rng)
     images = rng.normal(size=(40, *made.input_shape)).astype(np.float32)
@@ -93,19 +122,12 @@ def deploy_graph(made, bits=5, seed=3):
     widths = Widths(tuple(LayerWidths(layer.name, bits, bits) for layer in made.linear_layers))
     network = Quantiser(trained, images).quantise(widths)
     least = least_modulus_bits(network)
-    layers = {}
-    for layer in network.linear_layers:
-        layers[layer.name] = LayerPolicy(
-            packing="coefficients",
-            n=2048,
-            limbs=(ntt_prime(2048, 53),),
-            t=1 << least[layer.name],
-            tile=default_tile(linear_shape(layer), 2048),
-            weight_bits=bits,
-            activation_bits=bits,
-        )
+    layers = {
+        layer.name: (in_slots if layer.name in slots else in_coefficients)(layer, bits, least[layer.name])
+        for layer in network.linear_layers
+    }
     made_by = Provenance("0", "by hand", ("none",), "total", None, None)
-    policy = Policy(1, network.name, network.trained_hash, "uniform", "he2024", layers, made_by)
+    policy = Policy(1, network.name, network.trained_hash, privacy, "he2024", layers, made_by)
     return Deployed(network, policy, agree(network, policy)), images
 
 
@@ -119,6 +141,26 @@ def test_private_logits_are_those_of_the_integer_reference(name, serving, key):
     for inference in found:
         assert (inference.bytes_up, inference.bytes_down) == (planned.bytes_up, planned.bytes_down)
         assert len(inference.client) == len(planned.layers) == len(deployed.agreement.layers)
+
+
+@pytest.mark.parametrize(
+    ("name", "slots"),
+    [
+        ("residual", ("conv1", "a1", "a3", "b1", "b3", "bs", "fc")),
+        # An activation that is read modulo a power of two and modulo a prime.
+        ("residual", ("b1", "fc")),
+        ("maximal", ("conv1", "depthwise", "fc")),
+        ("ends in a sum", ("a",)),
+    ],
+)
+def test_layers_in_slots_give_the_same_logits(name, slots, serving, key):
+    deployed, images = deploy_graph(NETWORKS[name](), privacy="rerandomise", slots=slots)
+    with Client(serving(deployed).address, key, expected=deployed.agreement) as client:
+        found = client.infer(images[0])
+    assert np.array_equal(found.logits, deployed.logits(images[:1])[0])
+    planned = plan_network(deployed.network, deployed.agreement)
+    assert (found.bytes_up, found.bytes_down) == (planned.bytes_up, planned.bytes_down)
+    assert client.setup_s > 0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -179,9 +221,9 @@ def test_shares_are_taken_modulo_the_largest_that_a_reader_needs():
     found = moduli(deployed.agreement)
     layers = deployed.policy.layers
     # relu1 enters a1, and the sum in which a3 ends.
-    assert found["relu1"] == max(layers["a1"].t, layers["a3"].t)
-    assert found["b"] == layers["b3"].t == layers["bs"].t
-    assert found["input"] == layers["conv1"].t
+    assert found["relu1"] == (max(layers["a1"].t, layers["a3"].t),)
+    assert found["b"] == (layers["b3"].t,) == (layers["bs"].t,)
+    assert found["input"] == (layers["conv1"].t,)
 
 
 def test_an_agreement_that_does_not_fit_together_is_refused():
@@ -199,8 +241,9 @@ def test_an_agreement_that_does_not_fit_together_is_refused():
             for kind, change in (
                 ("nonlinear", {"bits": 0}),
                 ("nonlinear", {"shifts": (1,)}),
-                ("nonlinear", {"modulus_in": 3}),
-                ("nonlinear", {"modulus_out": 2}),
+                ("nonlinear", {"modulus_in": 6}),
+                ("nonlinear", {"moduli_out": (2,)}),
+                ("nonlinear", {"moduli_out": ()}),
                 ("view", {"shape": (1, 1, 1)}),
                 ("sum", {"terms": ()}),
             )

@@ -7,24 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprivacy.common.errors import InvalidPolicy, ProtocolError
+from autoprivacy.common.errors import ProtocolError
 from autoprivacy.networks import reference
+from autoprivacy.networks.convolution import window_max
 from autoprivacy.networks.integer_network import Requantise
 from autoprivacy.protocol import garbling, nonlinear_layer
+from autoprivacy.protocol.agreement import Windows
+from autoprivacy.protocol.nonlinear_layer import batches_of
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
-from autoprivacy.protocol.plan import batches_of
 
 BITS = 4
 
 
 @pytest.fixture
 def layer(exact):
-    """The first layer of digits-cnn, (8, 8, 8) values."""
-    return exact.agreement.layers[0]
+    """The first nonlinear layer of digits-cnn, (8, 8, 8) values."""
+    return exact.agreement.nonlinears[0]
 
 
 def shifted(layer, shifts):
-    return replace(layer, nonlinear=replace(layer.nonlinear, shifts=tuple(shifts), bits=BITS))
+    return replace(layer, shifts=tuple(shifts), bits=BITS)
 
 
 def transferred(choices, delta):
@@ -35,21 +37,45 @@ def transferred(choices, delta):
     return sender.extend(columns, len(labels)), labels
 
 
+KINDS = {
+    "plain": {},
+    "no ReLU": {"relu": False},
+    "ReLU6": {"maximum": 11},
+    "windows": {"windows": Windows((2, 2), (2, 2), (0, 0, 0, 0))},
+    "windows that overlap and reach beyond the border": {"windows": Windows((3, 3), (2, 2), (1, 1, 1, 1))},
+    "prime moduli": {"modulus_in": 65537, "moduli_out": (12289,)},
+    "several moduli": {"moduli_out": (256, 12289, 40961)},
+    "all at once": {
+        "modulus_in": 65537,
+        "moduli_out": (256, 12289),
+        "maximum": 9,
+        "windows": Windows((3, 2), (2, 1), (1, 0, 1, 1)),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shifts", [(3,) * 8, (0, 1, 2, 3, 4, 5, 6, 7), (2, 9, 2, 9, 9, 5, 2, 2)])
-def test_shares_of_the_requantised_values_come_out(layer, shifts):
-    layer = shifted(layer, shifts)
-    t, t_out, rng = layer.policy.t, layer.nonlinear.t_out, np.random.default_rng(1)
+def test_shares_of_what_the_reference_computes_come_out(layer, shifts, kind):
+    layer = replace(shifted(layer, shifts), **KINDS[kind])
+    t, rng = layer.modulus_in, np.random.default_rng(1)
     values = rng.integers(-(t // 2), t // 2, (8, 8, 8))
     values[:, 0] >>= 6
-    own, mask = rng.integers(0, t, 512), rng.integers(0, t_out, 512)
+    own = rng.integers(0, t, 512)
     theirs, delta = (values.ravel() - own) % t, garbling.new_delta()
     batches = batches_of(layer)
+    results = sum(batch.instances for batch in batches)
+    masks = np.stack([rng.integers(0, modulus, results) for modulus in layer.moduli_out])
     zero_labels, labels = transferred(nonlinear_layer.choices(batches, own), delta)
-    message = nonlinear_layer.garble(batches, theirs, mask, zero_labels, delta)
+    message = nonlinear_layer.garble(batches, theirs, masks, zero_labels, delta)
     assert len(message) == sum(batch.message_bytes for batch in batches)
-    out = (nonlinear_layer.evaluate(batches, labels, message) + mask) % t_out
-    expected = reference.requantise(Requantise(np.array(shifts), BITS, relu=True), values[None])
-    assert out.tolist() == expected.ravel().tolist()
+    found = nonlinear_layer.evaluate(batches, labels, message)
+    rule = Requantise(np.array(shifts), BITS, relu=layer.relu, maximum=layer.maximum)
+    expected = reference.requantise(rule, values[None])
+    if layer.windows is not None:
+        expected = window_max(expected, layer.windows.kernel, layer.windows.stride, layer.windows.padding)
+    for modulus, share, mask in zip(layer.moduli_out, found, masks, strict=True):
+        assert ((share + mask) % modulus).tolist() == (expected.ravel() % modulus).tolist()
     for wrong in (message[:-1], bytes(message) + b"\0"):
         with pytest.raises(ProtocolError, match="garbled batch"):
             nonlinear_layer.evaluate(batches, labels, wrong)
@@ -58,29 +84,14 @@ def test_shares_of_the_requantised_values_come_out(layer, shifts):
 @settings(max_examples=20, deadline=None)
 @given(shifts=st.lists(st.integers(0, 40), min_size=8, max_size=8))
 def test_every_value_is_in_one_batch_and_every_batch_has_a_shift_of_its_own(exact, shifts):
-    layer = shifted(exact.agreement.layers[0], shifts)
+    layer = shifted(exact.agreement.nonlinears[0], shifts)
     batches = batches_of(layer)
-    places = np.concatenate([batch.places for batch in batches])
+    places = np.concatenate([batch.targets for batch in batches])
     assert sorted(places.tolist()) == list(range(512))
+    assert all(np.array_equal(batch.sources, batch.targets[None]) for batch in batches)
     # A sign is the last bit there is to drop.
-    most = layer.policy.t.bit_length() - 2
-    assert [set(batch.places // 64) for batch in batches] == [
+    most = layer.modulus_in.bit_length() - 2
+    assert [set(batch.targets // 64) for batch in batches] == [
         {channel for channel, shift in enumerate(shifts) if min(shift, most) == each}
         for each in sorted({min(shift, most) for shift in shifts})
     ]
-
-
-def test_a_layer_that_is_opened_has_no_batches(exact):
-    assert batches_of(exact.agreement.layers[-1]) == ()
-
-
-@pytest.mark.parametrize("shifts", [(), (1,) * 7, (1,) * 9])
-def test_every_channel_has_a_shift(exact, shifts):
-    first, *rest = exact.agreement.layers
-    with pytest.raises(InvalidPolicy, match=rf"conv1: {len(shifts)} shifts for 8 channels"):
-        replace(exact.agreement, layers=(shifted(first, shifts), *rest))
-
-
-def test_a_negative_shift_is_refused(layer):
-    with pytest.raises(InvalidPolicy, match="shift = -1"):
-        batches_of(shifted(layer, (-1,) + (1,) * 7))
