@@ -1,6 +1,7 @@
 """A layer whose channels drop different numbers of bits: its batches together do what the reference does."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def transferred(choices, delta):
     return sender.extend(columns, len(labels)), labels
 
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "no ReLU": {"relu": False},
     "ReLU6": {"maximum": 11},

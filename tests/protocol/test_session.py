@@ -129,7 +129,7 @@ def server_process(deployed, folder, *options):
     """A server of its own process; gives its address, its key and the process."""
     new_key(folder / "key")
     save(deployed.policy, folder / "policy.json")
-    command = [sys.executable, "-m", "autoprivacy.cli.main", "serve", "digits-cnn", "--once", *options]
+    command = [sys.executable, "-m", "autoprivacy.cli.main", "serve", deployed.policy.network, "--once", *options]
     command += ["--policy", str(folder / "policy.json"), "--key-file", str(folder / "key")]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
