@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "bindings.h"
+#include "bit_packing.h"
 #include "compile.h"
 
 namespace autoprivacy {
@@ -116,9 +117,7 @@ public:
         kernels.round_keys_of(seed_block, round_keys);
         kernels.expand(round_keys, first * server_count_, server_labels, count * server_count_);
         kernels.garble(compiled_.view(), job, chosen);
-        std::uint8_t* const packed = server_labels + piece.server_bytes;
-        std::memset(packed, 0, piece.colour_bytes);
-        for (std::size_t i = 0; i < colours.size(); ++i) packed[i / 8] = static_cast<std::uint8_t>(packed[i / 8] | colours[i] << (i % 8));
+        pack_bools(colours.data(), colours.size(), server_labels + piece.server_bytes);
     }
 
     void evaluate_piece(const In<std::uint8_t, 1>& message, const In<std::uint8_t, 3>& client_labels, std::size_t first, std::size_t count,

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "bindings.h"
+#include "bit_packing.h"
 #include "ot_extension.h"
 
 namespace autoprivacy {
@@ -37,13 +38,12 @@ public:
 
     nb::tuple extend(const In<std::uint8_t, 1>& choices) {
         const std::size_t count = choices.shape(0), row_bytes = (count + 7) / 8;
-        std::vector<std::uint8_t> packed(row_bytes, 0);
+        const std::uint8_t* const given = choices.data();
         std::uint8_t any = 0;
-        for (std::size_t i = 0; i < count; ++i) {
-            any |= choices.data()[i];
-            packed[i / 8] = static_cast<std::uint8_t>(packed[i / 8] | (choices.data()[i] & 1) << (i % 8));
-        }
+        for (std::size_t i = 0; i < count; ++i) any |= given[i];
         if (any > 1) refuse("choices: give a (count,) uint8 array of 0 and 1");
+        std::vector<std::uint8_t> packed(row_bytes);
+        pack_bools(given, count, packed.data());
         auto message = new_array<std::uint8_t, 1>({product({kBaseTransfers, row_bytes})});
         auto labels = new_array<std::uint8_t, 2>({count, sizeof(Block)});
         const std::uint64_t first = position_.take(count);

@@ -1,5 +1,5 @@
 #define AUTOPRIVACY_WIDTH 1
-#define AUTOPRIVACY_CHUNK 32
+#define AUTOPRIVACY_CHUNK 64
 #include "path_x86.h"
 
 namespace autoprivacy {
