@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -50,7 +51,7 @@ def _workloads(delta: bytes) -> dict[str, tuple[Call, int]]:
     active = zero ^ client_bits[:, :, None] * np.frombuffer(delta, np.uint8)
     calls: dict[str, tuple[Call, int]] = {}
     for path in _native.aes_paths():
-        calls[f"aes/{path}"] = (lambda path=path: _native.encrypt_counters(AES_BLOCKS, path)), AES_BLOCKS
+        calls[f"aes/{path}"] = partial(_native.encrypt_counters, AES_BLOCKS, path), AES_BLOCKS
         for hash_ in Hash:
             start = garbling.new_start()
 
@@ -70,8 +71,8 @@ def _workloads(delta: bytes) -> dict[str, tuple[Call, int]]:
     choices = np.random.default_rng(2).integers(0, 2, TRANSFERS, dtype=np.uint8)
     sender, receiver = _transfer_pair(delta)
     message_view, _ = receiver.extend(choices)
-    calls["ot_receive"] = (lambda: receiver.extend(choices)), TRANSFERS
-    calls["ot_send"] = (lambda: sender.extend(message_view, TRANSFERS)), TRANSFERS
+    calls["ot_receive"] = partial(receiver.extend, choices), TRANSFERS
+    calls["ot_send"] = partial(sender.extend, message_view, TRANSFERS), TRANSFERS
     calls["reference"] = reference_operation(), 1
     return calls
 

@@ -168,7 +168,7 @@ def garble_pieces(
         circuit.program.garble_piece(
             piece, client_zero_labels, server_bits, first, count, delta, start, seed, hash_.value, path
         )
-        yield memoryview(piece)
+        yield piece.data
 
 
 def garble(

@@ -210,7 +210,7 @@ class CorrelatedOtReceiver:
         if choices.ndim != 1 or choices.dtype != np.uint8 or (choices > 1).any():
             raise ValueError("choices: give a (count,) uint8 array of 0 and 1")
         message, labels = self._core.extend(choices)
-        return memoryview(message), labels
+        return message.data, labels
 
     def prepare(self, count: int) -> memoryview:
         """Transfer `count` random choices ahead of time; returns the message to the server.

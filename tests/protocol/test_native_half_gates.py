@@ -30,8 +30,8 @@ def block(array: NDArray[np.uint8]) -> int:
 
 
 def aes(key: int, text: int) -> int:
-    rows = [np.frombuffer(number.to_bytes(16, "little"), dtype=np.uint8)[None] for number in (key, text)]
-    return block(_native.aes_encrypt(*rows, "portable"))
+    keys, texts = (np.frombuffer(number.to_bytes(16, "little"), dtype=np.uint8)[None] for number in (key, text))
+    return block(_native.aes_encrypt(keys, texts, "portable"))
 
 
 def rekeyed(label: int, tweak: int) -> int:
