@@ -3,7 +3,7 @@
 namespace autoprivacy {
 namespace {
 
-constexpr std::size_t kTileBlocks = 8, kTileBytes = 16 * kTileBlocks, kTileColumns = 128 * kTileBlocks;
+constexpr std::size_t kTileBlocks = 16, kTileBytes = 16 * kTileBlocks, kTileColumns = 128 * kTileBlocks;
 
 // Whole columns are transposed in place of the output; the last tile, which may not be whole, by way of memory of its own.
 void write_labels(const Kernels& kernels, const std::uint8_t* rows, std::size_t columns, std::uint8_t* out) {
