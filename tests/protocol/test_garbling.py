@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -45,6 +45,7 @@ def run_garbled(circuit: Circuit, bits: Bits, seed: int, hash_: Hash = Hash.REKE
     return garbling.evaluate(circuit, active, sent, hash_=hash_)
 
 
+@settings(deadline=None)
 @given(circuit=circuits(), instances=st.integers(1, 70), seed=st.integers(0, 2**32))
 def test_garbled_equals_clear_for_any_circuit(circuit: Circuit, instances: int, seed: int) -> None:
     bits = np.random.default_rng(seed).integers(0, 2, (circuit.inputs, instances), dtype=np.uint8)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -96,6 +96,7 @@ def circuits(draw: st.DrawFn) -> tuple[NDArray[np.int32], NDArray[np.int32], int
     return np.array(gates, dtype=np.int32).reshape(-1, 3), np.array(outputs, dtype=np.int32), inputs
 
 
+@settings(deadline=None)
 @given(circuit=circuits(), instances=st.integers(1, 140), hash_=st.sampled_from(HASHES))
 def test_any_circuit_gives_the_same_bytes_on_every_path_and_computes_what_it_says(
     circuit: tuple[NDArray[np.int32], NDArray[np.int32], int], instances: int, hash_: str
