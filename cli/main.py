@@ -23,7 +23,9 @@ app.add_typer(networks_app, name="networks")
 app.add_typer(data_app, name="data")
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(policy_app, name="policy")
+certificate_app = typer.Typer(no_args_is_help=True, help="Certificates of servers that are reached over a network.")
 app.add_typer(key_app, name="key")
+app.add_typer(certificate_app, name="certificate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 NetworkName = Annotated[
@@ -37,6 +39,13 @@ Drop = Annotated[
     float, typer.Option(min=0, max=1, help="Largest accuracy drop, as a share; bounded with 95 % confidence.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seeds error draws and orders.")]
+Certificate = Annotated[
+    Path | None,
+    typer.Option("--certificate", help="The server's certificate (`autoprivacy certificate new`): speak TLS 1.3."),
+]
+TimeoutS = Annotated[
+    float, typer.Option("--timeout-s", min=1, max=86400, help="Give up a peer that sends nothing whole for so long.")
+]
 Images = Annotated[int, typer.Option(min=1, help="Images of the confirm split to run privately.")]
 
 
@@ -188,12 +197,30 @@ def key_new(path: Annotated[Path, typer.Argument()]) -> None:
     new_key(path)
 
 
+@certificate_app.command("new")
+def certificate_new(
+    certificate: Annotated[Path, typer.Argument(help="File for the certificate; copy it to clients.")],
+    private_key: Annotated[Path, typer.Argument(help="File for its private key; it stays with the server.")],
+) -> None:
+    """Write a self-signed certificate, and its private key, readable by its owner only."""
+    from autoprivacy.protocol.tls import new_certificate
+
+    new_certificate(certificate, private_key)
+
+
 @app.command()
 def serve(
     network: NetworkName,
     policy: PolicyFile,
     key_file: KeyFile,
-    listen: Annotated[str, typer.Option(help="HOST:PORT, loopback only; port 0 takes a free one.")] = "127.0.0.1:0",
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT; port 0 takes a free one. Off loopback with --certificate only.")
+    ] = "127.0.0.1:0",
+    certificate: Certificate = None,
+    certificate_key: Annotated[
+        Path | None, typer.Option("--certificate-key", help="The private key of the certificate.")
+    ] = None,
+    timeout_s: TimeoutS = 30.0,
     once: Annotated[bool, typer.Option("--once", help="End after one client.")] = False,
     reveal_for_testing: Annotated[
         bool, typer.Option("--reveal-for-testing", help="NOT PRIVATE: open all shares to clients that ask.")
@@ -211,6 +238,9 @@ def serve(
         policy,
         key_file,
         listen,
+        certificate,
+        certificate_key,
+        timeout_s,
         once=once,
         reveal_for_testing=reveal_for_testing,
         workers=workers,
@@ -223,12 +253,22 @@ def infer(
     peer: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
     key_file: KeyFile,
     input_file: Annotated[Path, typer.Option("--input", help="An .npy file: one float image (C, H, W).")],
+    certificate: Certificate = None,
+    timeout_s: TimeoutS = 30.0,
+    emulate_rate_mbit: Annotated[
+        float | None, typer.Option(min=0.001, help="Emulate a link of so many Mbit/s each way.")
+    ] = None,
+    emulate_rtt_ms: Annotated[
+        float | None, typer.Option(min=0, max=60000, help="Emulate a link of this round-trip time.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Infer one image privately; only this side learns the logits."""
     from autoprivacy.cli import private_commands
 
-    private_commands.infer(peer, key_file, input_file, json=json)
+    private_commands.infer(
+        peer, key_file, input_file, certificate, timeout_s, emulate_rate_mbit, emulate_rtt_ms, json=json
+    )
 
 
 @app.command()

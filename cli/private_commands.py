@@ -12,7 +12,9 @@ from autoprivacy.common.records import record
 from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.serving import serve as serve_forever
 from autoprivacy.protocol.session import Client, Server
-from autoprivacy.protocol.transport import load_key
+from autoprivacy.protocol.shaping import EmulatedLink
+from autoprivacy.protocol.tls import client_end, server_end
+from autoprivacy.protocol.transport import Route, load_key, parse_address
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +25,9 @@ def serve(
     policy_file: Path,
     key_file: Path,
     listen: str,
+    certificate: Path | None,
+    certificate_key: Path | None,
+    timeout_s: float,
     *,
     once: bool,
     reveal_for_testing: bool,
@@ -30,6 +35,10 @@ def serve(
     weight_budget_bytes: int,
 ) -> None:
     """Serve until interrupted; the address is the first line on standard output."""
+    if (certificate is None) != (certificate_key is None):
+        raise BadInput("--certificate and --certificate-key belong together; `autoprivacy certificate new` makes both")
+    tls = None if certificate is None or certificate_key is None else server_end(certificate, certificate_key)
+    parse_address(listen, secured=tls is not None)
     _, quantised, agreement = load_agreed(network, policy_file)
     server = Server(
         quantised,
@@ -48,12 +57,15 @@ def serve(
         (sys.stdout if line.startswith("listening") else sys.stderr).write(line + "\n")
         sys.stdout.flush()
 
-    serve_forever(server, listen, report, once=once)
+    serve_forever(server, listen, report, once=once, tls=tls, timeout_s=timeout_s)
 
 
 @record
 class InferenceReport:
-    """What `infer --json` prints; logits in the network's own units."""
+    """What `infer --json` prints; logits in the network's own units.
+
+    `emulated_link` is null where latency and set-up are those of the real link.
+    """
 
     network: str
     logits: tuple[float, ...]
@@ -62,12 +74,29 @@ class InferenceReport:
     setup_s: float
     bytes_up: int
     bytes_down: int
+    tls: bool
+    emulated_link: EmulatedLink | None
 
 
-def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
+def infer(
+    peer: str,
+    key_file: Path,
+    input_file: Path,
+    certificate: Path | None,
+    timeout_s: float,
+    emulate_rate_mbit: float | None,
+    emulate_rtt_ms: float | None,
+    *,
+    json: bool,
+) -> None:
     """Infer one image."""
+    route = Route(
+        tls=None if certificate is None else client_end(certificate),
+        emulated=_emulated(emulate_rate_mbit, emulate_rtt_ms),
+        timeout_s=timeout_s,
+    )
     image = _image(input_file)
-    with Client(peer, load_key(key_file)) as client:
+    with Client(peer, load_key(key_file), route=route) as client:
         inference = client.infer(image)
         agreement = client.agreement
         setup_s = client.setup_s
@@ -79,6 +108,8 @@ def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
         setup_s=setup_s,
         bytes_up=inference.bytes_up,
         bytes_down=inference.bytes_down,
+        tls=route.tls is not None,
+        emulated_link=route.emulated,
     )
     if json:
         print_json(report)
@@ -88,6 +119,19 @@ def infer(peer: str, key_file: Path, input_file: Path, *, json: bool) -> None:
         f"{milliseconds(report.latency_s)} after {milliseconds(setup_s)} of set-up; "
         f"{report.bytes_up:,} bytes up, {report.bytes_down:,} down"
     )
+    if route.emulated is not None:
+        say(
+            f"over an EMULATED link of {route.emulated.rate_bytes_per_s / 125_000:g} Mbit/s each way "
+            f"and {milliseconds(2 * route.emulated.one_way_s)} of round trip"
+        )
+
+
+def _emulated(rate_mbit: float | None, rtt_ms: float | None) -> EmulatedLink | None:
+    if rate_mbit is None and rtt_ms is None:
+        return None
+    if rate_mbit is None or rtt_ms is None:
+        raise BadInput("--emulate-rate-mbit and --emulate-rtt-ms belong together; give both")
+    return EmulatedLink(rate_bytes_per_s=rate_mbit * 125_000, one_way_s=rtt_ms / 2000)
 
 
 def _image(path: Path) -> "NDArray[np.float64]":

@@ -1,4 +1,6 @@
-"""The server's loop: one client at a time on loopback; a client that fails does not end it.
+"""The server's loop: one client at a time; a client that fails, or does nothing for the time-out, does not end it.
+
+Others wait meanwhile, connected but not greeted, for as long as their own time-out.
 
 `python -m autoprivacy.protocol.serving NETWORK POLICY_FILE KEY_FILE` serves one client on a free port and reveals
 shares: the other process of a confirmation. For anything else there is `autoprivacy serve`.
@@ -18,7 +20,8 @@ from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.session import Server
-from autoprivacy.protocol.transport import Channel, load_key, parse_address
+from autoprivacy.protocol.tls import TlsEnd
+from autoprivacy.protocol.transport import DEFAULT_TIMEOUT_S, Channel, load_key, parse_address
 
 
 def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwork, Agreement]:
@@ -29,31 +32,53 @@ def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwo
     return policy, quantised, agree(quantised, policy)
 
 
-def serve(server: Server, listen: str, report: Callable[[str], None], *, once: bool) -> None:
+def serve(
+    server: Server,
+    listen: str,
+    report: Callable[[str], None],
+    *,
+    once: bool,
+    tls: TlsEnd | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> None:
     """Answer clients at `listen` (port 0 takes a free one); `report` gets one line per event, the address first.
 
     Raises:
-        BadInput: if the address cannot be listened on.
+        BadInput: if the address cannot be listened on; off loopback it needs `tls`.
         ProtocolError: with `once`, if the one client fails.
     """
-    host, port = parse_address(listen)
+    host, port = parse_address(listen, secured=tls is not None)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port))
-    except OSError as error:
-        raise BadInput(f"cannot listen on {listen} ({error.strerror}); choose another port") from None
+        listener = socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"cannot listen on {listen} ({why}); choose another port") from None
     with listener:
-        report(f"listening on {host}:{listener.getsockname()[1]}")
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        report(f"listening on {shown}:{listener.getsockname()[1]}")
         while True:
-            connection, _ = listener.accept()
-            with connection:
-                try:
-                    report(f"served {server.converse(Channel(connection))} inferences")
-                except (AutoPrivacyError, OSError) as error:
-                    if once:
-                        raise
-                    report(f"dropped a client: {error}")
+            try:
+                connection, _ = listener.accept()
+            except ConnectionError:  # gone again before it was accepted
+                continue
+            try:
+                report(f"served {_converse(server, connection, timeout_s, tls)} inferences")
+            except (AutoPrivacyError, OSError) as error:
+                if once:
+                    raise
+                report(f"dropped a client: {error}")
             if once:
                 return
+
+
+def _converse(server: Server, connection: socket.socket, timeout_s: float, tls: TlsEnd | None) -> int:
+    with connection:
+        channel = Channel(connection, timeout_s=timeout_s, tls=tls)
+        try:
+            return server.converse(channel)
+        finally:
+            channel.close()
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_he import SealClient
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.share_steps import Shares
-from autoprivacy.protocol.transport import Channel, Kind, connect, greet_as_client, greet_as_server, unpack_words
+from autoprivacy.protocol.transport import Channel, Kind, Route, connect, greet_as_client, greet_as_server, unpack_words
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
 WEIGHT_BUDGET_BYTES = 4 << 30
@@ -282,8 +282,10 @@ class Client:
         ProtocolError: no server, another key, or (with `expected`) another network or policy.
     """
 
-    def __init__(self, address: str, key: bytes, *, expected: Agreement | None = None) -> None:
-        self._channel = connect(address)
+    def __init__(
+        self, address: str, key: bytes, *, expected: Agreement | None = None, route: Route | None = None
+    ) -> None:
+        self._channel = connect(address, route)
         start = time.perf_counter()
         try:
             message, acceptance = greet_as_client(self._channel, key)

@@ -1,7 +1,11 @@
-"""Frames over a socket, and the proof of a shared key.
+"""Frames over a connection, and the proof of a shared key.
 
 A frame is its kind (one byte), the length of its content (seven bytes, little endian) and the content. A receiver says
 which kind and how many bytes it expects; anything else ends the session. Nothing is decoded before it is measured.
+
+**Time-outs.** A frame must be whole within the channel's time-out (what the peer computes before it included) and a
+second more for every `SLOWEST_BYTES_PER_S` of it; the handshakes of TLS and of the key together within
+`GREETING_TIMEOUT_S`, or the time-out if that is less.
 """
 
 import hashlib
@@ -9,10 +13,15 @@ import hmac
 import ipaddress
 import os
 import socket
+import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +29,22 @@ from numpy.typing import NDArray
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.files import read_bytes, write_atomic
 from autoprivacy.protocol import _native
+from autoprivacy.protocol.shaping import EmulatedLink, Relay
+from autoprivacy.protocol.streams import PlainStream, Stream
+from autoprivacy.protocol.tls import TlsEnd, TlsStream
 
 HEADER_BYTES: Final = 8
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 32
-GREETING: Final = b"autoprivacy/1\n\0\0"
+GREETING: Final = b"autoprivacy/2\n\0\0"
 MAX_AGREEMENT_BYTES: Final = 1 << 20
 DEFAULT_TIMEOUT_S: Final = 30.0
 COPY_BYTES: Final = 1 << 16
+GREETING_TIMEOUT_S: Final = 10.0
+SLOWEST_BYTES_PER_S: Final = 125_000
+"""1 Mbit/s: a peer whose long frames drip in more slowly is given up."""
+
+_TLS_HANDSHAKE: Final = 0x16
 
 
 class Kind(IntEnum):
@@ -48,16 +65,99 @@ class Kind(IntEnum):
     TIMES = 13
 
 
-class Channel:
-    """One end of a connection; counts the bytes that it sent and received, headers included."""
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What passed one end of a channel: frames, their bytes with headers (and without TLS's own), and turns.
 
-    def __init__(self, connection: socket.socket, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        connection.settimeout(timeout_s)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection = connection
-        self._timeout_s = timeout_s
-        self.bytes_sent = 0
-        self.bytes_received = 0
+    `round_trips` counts how often this end went over from sending to receiving. With one thread at each end that is how
+    often the client waited for the link's round trip (the server may count one fewer or more).
+    """
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    frames_sent: int = 0
+    frames_received: int = 0
+    round_trips: int = 0
+
+    def since(self, earlier: Self) -> "Traffic":
+        """What passed after `earlier`."""
+        return Traffic(
+            self.bytes_sent - earlier.bytes_sent,
+            self.bytes_received - earlier.bytes_received,
+            self.frames_sent - earlier.frames_sent,
+            self.frames_received - earlier.frames_received,
+            self.round_trips - earlier.round_trips,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a client reaches its server: in TLS or (on loopback only) plainly, over the real or an emulated link."""
+
+    tls: TlsEnd | None = None
+    emulated: EmulatedLink | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+class Channel:
+    """One end of a connection. One thread may send while another receives.
+
+    Raises:
+        ProtocolError: with `tls`, if its handshake fails.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: TlsEnd | None = None,
+        relay: Relay | None = None,
+    ) -> None:
+        self._timeout_s = self._limit_s = timeout_s
+        self._deadline = float("inf")
+        self._counting = threading.Lock()
+        self._traffic = Traffic()
+        self._sent_last = False
+        self._relay = relay
+        self._stream: Stream = PlainStream(connection) if tls is None else self._secure(connection, tls)
+
+    def _secure(self, connection: socket.socket, tls: TlsEnd) -> TlsStream:
+        # A client waits longer: the server may be busy with another.
+        with self.within(GREETING_TIMEOUT_S if tls.server_side else self._timeout_s):
+            try:
+                return TlsStream(connection, tls, self._deadline)
+            except OSError as error:
+                raise self._failed(error) from None
+
+    @property
+    def traffic(self) -> Traffic:
+        """What passed so far."""
+        return self._traffic
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the frames that were sent, headers included."""
+        return self._traffic.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the frames that were received, headers included."""
+        return self._traffic.bytes_received
+
+    @property
+    def binding(self) -> bytes:
+        """What is under the frames: the server's certificate where that is TLS, else nothing."""
+        return self._stream.binding
+
+    @contextmanager
+    def within(self, limit_s: float) -> Iterator[None]:
+        """All frames inside together must be done within `limit_s`, or the time-out if that is less."""
+        self._limit_s = min(limit_s, self._timeout_s)
+        self._deadline = time.monotonic() + self._limit_s
+        try:
+            yield
+        finally:
+            self._deadline, self._limit_s = float("inf"), self._timeout_s
 
     def send(self, kind: Kind, *parts: bytes | memoryview) -> None:
         """Send one frame made of `parts`, byte buffers all."""
@@ -65,13 +165,13 @@ class Channel:
         header = bytes([kind]) + length.to_bytes(7, "little")
         # What is large goes as it lies; what is small in one piece, as a system call costs more than a copy.
         whole = [b"".join((header, *parts))] if length < COPY_BYTES else [header, *parts]
+        until = self._until(HEADER_BYTES + length)
         try:
-            self._connection.settimeout(self._timeout_s)
             for part in whole:
-                self._connection.sendall(part)
+                self._stream.send(part, until)
         except OSError as error:
-            raise ProtocolError(f"the connection to the peer was lost ({error}); start the inference again") from None
-        self.bytes_sent += HEADER_BYTES + length
+            raise self._failed(error) from None
+        self._count(Traffic(bytes_sent=HEADER_BYTES + length, frames_sent=1), sent=True)
 
     def receive(self, kind: Kind, length: int) -> bytes:
         """Receive one frame of exactly this kind and length."""
@@ -82,13 +182,17 @@ class Channel:
         return self._receive(kind, 0, limit)
 
     def _receive(self, kind: Kind, least: int, most: int) -> bytes:
-        deadline = time.monotonic() + self._timeout_s
-        header = self._read(HEADER_BYTES, deadline)
+        header = self._read(HEADER_BYTES, deadline := self._until(0))
         length = int.from_bytes(header[1:], "little")
         if header[0] != kind or not least <= length <= most:
             expected = f"{kind.name} of {least} to {most} bytes"
-            raise ProtocolError(f"the peer sent frame kind {header[0]} of {length} bytes where {expected} belongs")
-        return self._read(length, deadline)
+            hint = "; it speaks TLS: give both sides the certificate" if header[0] == _TLS_HANDSHAKE else ""
+            raise ProtocolError(
+                f"the peer sent frame kind {header[0]} of {length} bytes where {expected} belongs{hint}"
+            )
+        content = self._read(length, deadline + length / SLOWEST_BYTES_PER_S)
+        self._count(Traffic(bytes_received=HEADER_BYTES + length, frames_received=1), sent=False)
+        return content
 
     def _read(self, count: int, deadline: float) -> bytes:
         content = bytearray(count)
@@ -96,53 +200,95 @@ class Channel:
         done = 0
         while done < count:
             try:
-                self._connection.settimeout(max(1e-3, deadline - time.monotonic()))
-                got = self._connection.recv_into(view[done:])
-            except TimeoutError:
-                raise ProtocolError(
-                    f"the peer did not finish a frame within {self._timeout_s:g} s; is it still running?"
-                ) from None
+                got = self._stream.receive_into(view[done:], min(deadline, self._deadline))
             except OSError as error:
-                raise ProtocolError(f"the connection to the peer was lost ({error}); start again") from None
+                raise self._failed(error) from None
             if got == 0:
                 raise ProtocolError("the peer closed the connection; its own message says why")
             done += got
-        self.bytes_received += count
         return bytes(content)
 
+    def _until(self, length: int) -> float:
+        """The deadline of a frame of so many bytes that begins now."""
+        return min(self._deadline, time.monotonic() + self._timeout_s + length / SLOWEST_BYTES_PER_S)
+
+    def _failed(self, error: OSError) -> ProtocolError:
+        if isinstance(error, TimeoutError):
+            return ProtocolError(
+                f"the peer did not finish a frame within {self._limit_s:g} s; "
+                "is it still running, or busy with another client?"
+            )
+        # An error of ssl ends with where in its C source it arose.
+        why = (error.reason or "TLS broke off").lower() if isinstance(error, ssl.SSLError) else error
+        return ProtocolError(f"the connection to the peer was lost ({why}); start the inference again")
+
+    def _count(self, passed: Traffic, *, sent: bool) -> None:
+        with self._counting:
+            before, turned = self._traffic, self._sent_last and not sent
+            self._sent_last = sent
+            self._traffic = Traffic(
+                before.bytes_sent + passed.bytes_sent,
+                before.bytes_received + passed.bytes_received,
+                before.frames_sent + passed.frames_sent,
+                before.frames_received + passed.frames_received,
+                before.round_trips + turned,
+            )
+
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connection; over an emulated link, once what was sent is delivered."""
+        self._stream.close()
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT of a loopback address.
+def parse_address(text: str, *, secured: bool = False) -> tuple[str, int]:
+    """HOST:PORT, of a loopback address unless the channel is `secured` by TLS.
 
     Raises:
-        BadInput: if it is not one; off loopback the channel would need TLS, which is not built yet.
+        BadInput: if it is not one.
     """
     host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
     if not colon or not (port.isascii() and port.isdecimal() and len(port) <= 5) or int(port) > 65535:
         raise BadInput(f"{text!r} is not HOST:PORT")
+    if secured and host:
+        return host, int(port)
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:
         local = host == "localhost"
     if not local:
-        raise BadInput(f"{host} is not a loopback address; the channel has no TLS yet, so only loopback is served")
+        raise BadInput(
+            f"{host!r} is not a loopback address, and beyond it the channel needs TLS: make a certificate with "
+            "`autoprivacy certificate new`, and give it to both sides with --certificate"
+        )
     return host, int(port)
 
 
-def connect(address: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> Channel:
-    """A channel to a server.
+def connect(address: str, route: Route | None = None) -> Channel:
+    """A channel to a server; on loopback and plain unless `route` says otherwise.
 
     Raises:
-        ProtocolError: if nobody answers.
+        ProtocolError: if nobody answers, or another server than the pinned one does.
     """
+    route = route or Route()
+    host, port = parse_address(address, secured=route.tls is not None)
     try:
-        return Channel(socket.create_connection(parse_address(address), timeout_s), timeout_s)
-    except OSError as error:
+        connection = socket.create_connection((host, port), min(GREETING_TIMEOUT_S, route.timeout_s))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except (OSError, UnicodeError) as error:
         raise ProtocolError(f"no server answers at {address} ({error}); start one with `autoprivacy serve`") from None
+    relay = None if route.emulated is None else Relay(connection, route.emulated)
+    end = connection if relay is None else relay.near
+    try:
+        return Channel(end, route.timeout_s, route.tls, relay)
+    except BaseException:
+        end.close()
+        if relay is not None:
+            relay.close()
+        raise
 
 
 def new_key(path: Path) -> None:
@@ -172,16 +318,18 @@ def greet_as_server(channel: Channel, key: bytes, agreement: bytes) -> None:
     """Let the client prove the key, then prove it and bind the agreement.
 
     Raises:
-        ProtocolError: if the client has another key, or does not accept the agreement.
+        ProtocolError: if the client has another key, does not accept the agreement, or takes too long.
     """
-    own = os.urandom(NONCE_BYTES)
-    channel.send(Kind.GREETING, GREETING, own)
-    theirs = channel.receive(Kind.PROOF, NONCE_BYTES + KEY_BYTES)
-    nonces, proof = theirs[:NONCE_BYTES] + own, theirs[NONCE_BYTES:]
-    _check(proof, _proof(key, b"client", nonces))
-    channel.send(Kind.PROOF, _proof(key, b"server", nonces, agreement))
-    channel.send(Kind.AGREEMENT, agreement)
-    _check(channel.receive(Kind.PROOF, KEY_BYTES), _proof(key, b"client agrees", nonces, agreement))
+    with channel.within(GREETING_TIMEOUT_S):
+        own = os.urandom(NONCE_BYTES)
+        channel.send(Kind.GREETING, GREETING, own)
+        theirs = channel.receive(Kind.PROOF, NONCE_BYTES + KEY_BYTES)
+        nonces, proof = theirs[:NONCE_BYTES] + own, theirs[NONCE_BYTES:]
+        _check(proof, _proof(key, b"client", nonces, channel.binding))
+        channel.send(Kind.PROOF, _proof(key, b"server", nonces, channel.binding, agreement))
+        channel.send(Kind.AGREEMENT, agreement)
+        accepted = channel.receive(Kind.PROOF, KEY_BYTES)
+        _check(accepted, _proof(key, b"client agrees", nonces, channel.binding, agreement))
 
 
 def greet_as_client(channel: Channel, key: bytes) -> tuple[bytes, bytes]:
@@ -195,15 +343,16 @@ def greet_as_client(channel: Channel, key: bytes) -> tuple[bytes, bytes]:
         raise ProtocolError("the peer speaks another protocol or version; update both sides")
     own = os.urandom(NONCE_BYTES)
     nonces = own + greeting[len(GREETING) :]
-    channel.send(Kind.PROOF, own, _proof(key, b"client", nonces))
+    channel.send(Kind.PROOF, own, _proof(key, b"client", nonces, channel.binding))
     proof = channel.receive(Kind.PROOF, KEY_BYTES)
     agreement = channel.receive_at_most(Kind.AGREEMENT, MAX_AGREEMENT_BYTES)
-    _check(proof, _proof(key, b"server", nonces, agreement))
-    return agreement, _proof(key, b"client agrees", nonces, agreement)
+    _check(proof, _proof(key, b"server", nonces, channel.binding, agreement))
+    return agreement, _proof(key, b"client agrees", nonces, channel.binding, agreement)
 
 
-def _proof(key: bytes, role: bytes, nonces: bytes, agreement: bytes = b"") -> bytes:
-    bound = len(role).to_bytes(1, "little") + role + nonces + hashlib.sha256(agreement).digest()
+def _proof(key: bytes, role: bytes, nonces: bytes, binding: bytes, agreement: bytes = b"") -> bytes:
+    bound = len(role).to_bytes(1, "little") + role + nonces
+    bound += hashlib.sha256(binding).digest() + hashlib.sha256(agreement).digest()
     return hmac.digest(key, GREETING + bound, "sha256")
 
 

@@ -35,7 +35,7 @@ COMMANDS = (
         "fit",
         "predict",
     ),
-    *("search", "policy show", "key new", "serve", "infer", "confirm", "tune"),
+    *("search", "policy show", "key new", "certificate new", "serve", "infer", "confirm", "tune"),
 )
 
 
@@ -141,7 +141,7 @@ def test_every_command_has_help(run: Run, command: str) -> None:
     assert f"autoprivacy {command}" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("group", [(), ("networks",), ("profiles",), ("policy",), ("key",)])
+@pytest.mark.parametrize("group", [(), ("networks",), ("profiles",), ("policy",), ("key",), ("certificate",)])
 def test_a_command_without_arguments_shows_its_help(run: Run, group: tuple[str, ...]) -> None:
     code, out, err = run(*group)
     assert code == 2

@@ -26,7 +26,8 @@ from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Server
 from autoprivacy.protocol.tiles import default_tile
-from autoprivacy.protocol.transport import KEY_BYTES, Channel
+from autoprivacy.protocol.tls import TlsEnd, client_end, new_certificate, server_end
+from autoprivacy.protocol.transport import DEFAULT_TIMEOUT_S, KEY_BYTES, Channel
 
 ACTIVATION_BITS = 5
 
@@ -126,6 +127,8 @@ class RunningServer:
 
     server: Server
     once: bool
+    tls: TlsEnd | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
     lines: list[str] = field(default_factory=list)
     failure: BaseException | None = None
 
@@ -138,7 +141,7 @@ class RunningServer:
 
     def _run(self) -> None:
         try:
-            serve(self.server, "127.0.0.1:0", self._report, once=self.once)
+            serve(self.server, "127.0.0.1:0", self._report, once=self.once, tls=self.tls, timeout_s=self.timeout_s)
         except _Enough:
             pass
         except BaseException as error:  # noqa: BLE001 - the test looks at it
@@ -179,12 +182,19 @@ Serving = Callable[..., RunningServer]
 
 @pytest.fixture
 def serving(key: bytes) -> Iterator[Serving]:
-    """`serving(deployed, reveal=False, once=True)` starts a server in a thread, under `key`."""
+    """`serving(deployed, reveal=False, once=True, tls=None, timeout_s=30)` starts a server in a thread, under `key`."""
     running: list[RunningServer] = []
 
-    def start(deployed: Deployed, *, reveal: bool = False, once: bool = True) -> RunningServer:
+    def start(
+        deployed: Deployed,
+        *,
+        reveal: bool = False,
+        once: bool = True,
+        tls: TlsEnd | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> RunningServer:
         server = Server(deployed.network, deployed.agreement, key, reveal_for_testing=reveal)
-        running.append(RunningServer(server, once))
+        running.append(RunningServer(server, once, tls, timeout_s))
         return running[-1]
 
     yield start
@@ -207,3 +217,11 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
 def channels(sockets: tuple[socket.socket, socket.socket]) -> tuple[Channel, Channel]:
     """Both ends of one connection, which give up after 0.2 s."""
     return Channel(sockets[0], 0.2), Channel(sockets[1], 0.2)
+
+
+@pytest.fixture(scope="session")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[TlsEnd, TlsEnd]:
+    """Both ends of TLS under one certificate, the client's first."""
+    folder = tmp_path_factory.mktemp("certificate")
+    new_certificate(folder / "certificate", folder / "key")
+    return client_end(folder / "certificate"), server_end(folder / "certificate", folder / "key")

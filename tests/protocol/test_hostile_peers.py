@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 
 from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolError
 from autoprivacy.common.records import to_json
-from autoprivacy.protocol import linear_layer, session
+from autoprivacy.protocol import linear_layer
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.agreement import AgreedLayer
 from autoprivacy.protocol.seal_keys import public_message_bytes
@@ -26,7 +25,7 @@ from autoprivacy.protocol.transport import (
     NONCE_BYTES,
     Channel,
     Kind,
-    connect,
+    Route,
     greet_as_client,
     greet_as_server,
 )
@@ -151,7 +150,7 @@ def a_ciphertext_too_short(attacker):
 
 def disconnect_within_a_ciphertext(attacker):
     with attacker.inferring() as (channel, _):
-        channel._connection.sendall(header(Kind.CIPHERTEXTS, attacker.ciphertext_bytes) + bytes(1000))
+        channel._stream._connection.sendall(header(Kind.CIPHERTEXTS, attacker.ciphertext_bytes) + bytes(1000))
 
 
 def a_short_transfer(attacker):
@@ -229,9 +228,8 @@ def test_a_server_outlives_a_ciphertext_of_zeros(exact, serving, key, digits, ze
     check_it_still_serves(server, exact, key, digits.confirm.x[0])
 
 
-def test_a_client_that_sends_nothing_holds_a_server_only_for_its_patience(exact, serving, key, digits, monkeypatch):
-    monkeypatch.setattr(serving_module, "Channel", partial(Channel, timeout_s=0.5))
-    server = serving(exact, once=False)
+def test_a_client_that_sends_nothing_holds_a_server_only_for_its_patience(exact, serving, key, digits):
+    server = serving(exact, once=False, timeout_s=0.5)
     with server.connect():
         check_it_still_serves(server, exact, key, digits.confirm.x[0])
     assert "did not finish a frame" in server.lines[1]
@@ -269,12 +267,11 @@ def test_a_peer_that_is_no_server_is_one_error(key, content):
     one_line(caught)
 
 
-def test_a_silent_server_is_one_error(key, monkeypatch):
-    monkeypatch.setattr(session, "connect", partial(connect, timeout_s=0.2))
+def test_a_silent_server_is_one_error(key):
     gone = threading.Event()
     with hostile_server(lambda _: gone.wait(10)) as address:
         with pytest.raises(ProtocolError, match="did not finish a frame"):
-            Client(address, key)
+            Client(address, key, route=Route(timeout_s=0.2))
         gone.set()
 
 

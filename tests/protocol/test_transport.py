@@ -223,7 +223,7 @@ def test_a_server_without_the_key_is_refused(channels, key):
 
 
 def test_another_version_is_refused(channels, key):
-    channels[1].send(Kind.GREETING, b"autoprivacy/2\n\0\0", bytes(NONCE_BYTES))
+    channels[1].send(Kind.GREETING, b"autoprivacy/1\n\0\0", bytes(NONCE_BYTES))
     assert "version" in protocol_error(greet_as_client, channels[0], key)
 
 
