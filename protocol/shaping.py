@@ -61,7 +61,7 @@ class Lane:
 
     def takes(self, now: float) -> bool:
         """Whether the sender may hand it more."""
-        return self._closed_at is None and self._held < self._most_held and self._free_at - now < BACKLOG_S
+        return self._closed_at is None and self._held < self._most_held and now >= self._room_at
 
     def take(self, data: bytes, now: float) -> None:
         """Bytes that the sender sent now; they go out one after the other, behind those before."""
@@ -102,9 +102,13 @@ class Lane:
     def next_change(self, now: float) -> float:
         """When to look again, unless something arrives: the next bytes are due, or there is room for more."""
         changes = [self.next_due] if self.next_due > now else []
-        if self._closed_at is None and self._free_at - now >= BACKLOG_S:
-            changes.append(self._free_at - BACKLOG_S)
+        if self._closed_at is None and self._room_at > now:
+            changes.append(self._room_at)
         return min(changes, default=float("inf"))
+
+    @property
+    def _room_at(self) -> float:
+        return self._free_at - BACKLOG_S
 
 
 def relay(near: socket.socket, far: socket.socket, link: EmulatedLink) -> None:

@@ -129,6 +129,7 @@ class RunningServer:
     once: bool
     tls: TlsEnd | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
+    listen: str = "127.0.0.1:0"
     lines: list[str] = field(default_factory=list)
     failure: BaseException | None = None
 
@@ -141,7 +142,7 @@ class RunningServer:
 
     def _run(self) -> None:
         try:
-            serve(self.server, "127.0.0.1:0", self._report, once=self.once, tls=self.tls, timeout_s=self.timeout_s)
+            serve(self.server, self.listen, self._report, once=self.once, tls=self.tls, timeout_s=self.timeout_s)
         except _Enough:
             pass
         except BaseException as error:  # noqa: BLE001 - the test looks at it
@@ -192,9 +193,10 @@ def serving(key: bytes) -> Iterator[Serving]:
         once: bool = True,
         tls: TlsEnd | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        listen: str = "127.0.0.1:0",
     ) -> RunningServer:
         server = Server(deployed.network, deployed.agreement, key, reveal_for_testing=reveal)
-        running.append(RunningServer(server, once, tls, timeout_s))
+        running.append(RunningServer(server, once, tls, timeout_s, listen))
         return running[-1]
 
     yield start
