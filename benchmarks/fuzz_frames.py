@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -130,7 +131,7 @@ def _odd_values(good: bytes, rng: np.random.Generator) -> bytes:
                 other = other[key] if isinstance(other, dict | list) and _has(other, key) else other
             holder[last] = json.loads(json.dumps(other))
         else:
-            holder[last] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
+            holder[last] = deepcopy(ODD_VALUES[rng.integers(len(ODD_VALUES))])
         if not document:
             break
     return json.dumps(document).encode()

@@ -178,7 +178,7 @@ class TlsStream:
             self._incoming.write(self._received[:got])
         return got
 
-    def send(self, data: bytes, deadline: float) -> None:
+    def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`."""
         view = memoryview(data)
         with self._sending:

@@ -3,9 +3,9 @@
 A frame is its kind (one byte), the length of its content (seven bytes, little endian) and the content. A receiver says
 which kind and how many bytes it expects; anything else ends the session. Nothing is decoded before it is measured.
 
-**Time-outs.** A frame must be whole within the channel's time-out (what the peer computes before it included) and a
-second more for every `SLOWEST_BYTES_PER_S` of it; the handshakes of TLS and of the key together within
-`GREETING_TIMEOUT_S`, or the time-out if that is less.
+**Time-outs.** A peer is given up when a frame does not move for the channel's time-out (what the peer computes before it
+included), or has taken longer in all than the time-out and a second for every `SLOWEST_BYTES_PER_S` that did move. A
+server gives the handshake of TLS, and the proof of the key, `GREETING_TIMEOUT_S` each, or the time-out if that is less.
 """
 
 import hashlib
@@ -43,6 +43,9 @@ COPY_BYTES: Final = 1 << 16
 GREETING_TIMEOUT_S: Final = 10.0
 SLOWEST_BYTES_PER_S: Final = 125_000
 """1 Mbit/s: a peer whose long frames drip in more slowly is given up."""
+
+PIECE_BYTES: Final = 1 << 18
+"""What is sent at once, and then looked at again."""
 
 _TLS_HANDSHAKE: Final = 0x16
 
@@ -165,10 +168,14 @@ class Channel:
         header = bytes([kind]) + length.to_bytes(7, "little")
         # What is large goes as it lies; what is small in one piece, as a system call costs more than a copy.
         whole = [b"".join((header, *parts))] if length < COPY_BYTES else [header, *parts]
-        until = self._until(HEADER_BYTES + length)
+        start, done = time.monotonic(), 0
         try:
             for part in whole:
-                self._stream.send(part, until)
+                view = memoryview(part)
+                for at in range(0, len(view), PIECE_BYTES):
+                    piece = view[at : at + PIECE_BYTES]
+                    self._stream.send(piece, self._until(start, done))
+                    done += len(piece)
         except OSError as error:
             raise self._failed(error) from None
         self._count(Traffic(bytes_sent=HEADER_BYTES + length, frames_sent=1), sent=True)
@@ -182,7 +189,8 @@ class Channel:
         return self._receive(kind, 0, limit)
 
     def _receive(self, kind: Kind, least: int, most: int) -> bytes:
-        header = self._read(HEADER_BYTES, deadline := self._until(0))
+        start = time.monotonic()
+        header = self._read(HEADER_BYTES, start)
         length = int.from_bytes(header[1:], "little")
         if header[0] != kind or not least <= length <= most:
             expected = f"{kind.name} of {least} to {most} bytes"
@@ -190,17 +198,17 @@ class Channel:
             raise ProtocolError(
                 f"the peer sent frame kind {header[0]} of {length} bytes where {expected} belongs{hint}"
             )
-        content = self._read(length, deadline + length / SLOWEST_BYTES_PER_S)
+        content = self._read(length, start)
         self._count(Traffic(bytes_received=HEADER_BYTES + length, frames_received=1), sent=False)
         return content
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, count: int, start: float) -> bytes:
         content = bytearray(count)
         view = memoryview(content)
         done = 0
         while done < count:
             try:
-                got = self._stream.receive_into(view[done:], min(deadline, self._deadline))
+                got = self._stream.receive_into(view[done:], self._until(start, done))
             except OSError as error:
                 raise self._failed(error) from None
             if got == 0:
@@ -208,9 +216,10 @@ class Channel:
             done += got
         return bytes(content)
 
-    def _until(self, length: int) -> float:
-        """The deadline of a frame of so many bytes that begins now."""
-        return min(self._deadline, time.monotonic() + self._timeout_s + length / SLOWEST_BYTES_PER_S)
+    def _until(self, start: float, done: int) -> float:
+        """When a frame that began at `start`, and moved so many bytes, must have moved on."""
+        latest = min(time.monotonic(), start + done / SLOWEST_BYTES_PER_S) + self._timeout_s
+        return min(self._deadline, latest)
 
     def _failed(self, error: OSError) -> ProtocolError:
         if isinstance(error, TimeoutError):

@@ -4,12 +4,14 @@ import os
 import socket
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolError
@@ -19,6 +21,7 @@ from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.agreement import AgreedLayer
 from autoprivacy.protocol.seal_keys import public_message_bytes
 from autoprivacy.protocol.session import INFER, Client
+from autoprivacy.protocol.tls import client_end, new_certificate
 from autoprivacy.protocol.transport import (
     GREETING,
     KEY_BYTES,
@@ -161,6 +164,37 @@ def a_short_transfer(attacker):
         channel.send(Kind.OT_COLUMNS, b"\1\2\3")
 
 
+def frames_in_another_order(attacker):
+    with attacker.inferring() as (channel, _), suppress(ProtocolError):  # it may be cut off before it is done
+        channel.send(Kind.OT_COLUMNS, b"\1\2\3")
+        channel.send(Kind.CIPHERTEXTS, b"\1" * attacker.ciphertext_bytes)
+
+
+def the_same_key_twice(attacker):
+    with attacker.greeted() as (channel, _), suppress(ProtocolError):
+        for _ in range(2):
+            channel.send(Kind.PUBLIC_KEY, b"\1" * attacker.key_bytes)
+
+
+def another_version(attacker):
+    with attacker.connected() as connection:
+        channel = Channel(connection, 5)
+        channel.receive(Kind.GREETING, len(GREETING) + NONCE_BYTES)
+        channel.send(Kind.GREETING, b"autoprivacy/9\n\0\0", bytes(NONCE_BYTES))
+
+
+def a_port_scanner(attacker):
+    for _ in range(5):
+        attacker.connected().close()
+    with attacker.connected() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+
+def tls_where_none_is(attacker):
+    with attacker.connected() as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(512))
+
+
 def unknown_command(attacker):
     client = Client(attacker.server.address, attacker.key)
     client._channel.send(Kind.COMMAND, b"\7")
@@ -188,6 +222,11 @@ ATTACKS = (
     a_ciphertext_too_short,
     disconnect_within_a_ciphertext,
     a_short_transfer,
+    frames_in_another_order,
+    the_same_key_twice,
+    another_version,
+    a_port_scanner,
+    tls_where_none_is,
     unknown_command,
     shares_asked_for,
 )
@@ -212,7 +251,7 @@ def test_a_server_outlives_clients_that_misbehave(exact, serving, key, digits):
         attack(attacker_of(server, key, exact))
     check_it_still_serves(server, exact, key, digits.confirm.x[0])
     dropped = server.lines[1:-1]
-    assert len(dropped) == len(ATTACKS)
+    assert len(dropped) == len(ATTACKS) + 5  # the port scanner connects six times
     assert all(line.startswith("dropped a client: ") and "\n" not in line for line in dropped)
 
 
@@ -233,6 +272,87 @@ def test_a_client_that_sends_nothing_holds_a_server_only_for_its_patience(exact,
     with server.connect():
         check_it_still_serves(server, exact, key, digits.confirm.x[0])
     assert "did not finish a frame" in server.lines[1]
+
+
+class Dripping(threading.Thread):
+    """Sends a byte at a time, faster than any time-out for one byte, until it is cut off."""
+
+    def __init__(self, connection, content):
+        super().__init__()
+        self._connection, self._content = connection, content
+
+    def run(self):
+        with suppress(OSError):
+            for byte in self._content:
+                self._connection.sendall(bytes([byte]))
+                time.sleep(0.02)
+
+
+def test_a_client_that_drips_is_given_up_all_the_same(exact, serving, key, digits):
+    server = serving(exact, once=False, timeout_s=0.5)
+    with server.connect() as connection:
+        dripping = Dripping(connection, header(Kind.PROOF, NONCE_BYTES + KEY_BYTES) + bytes(1000))
+        dripping.start()
+        check_it_still_serves(server, exact, key, digits.confirm.x[0])
+        dripping.join()
+    assert "within 0.5 s" in server.lines[1]
+
+
+def test_an_idle_client_is_given_up_and_told(exact, serving, key, digits):
+    server = serving(exact, once=False, timeout_s=0.5)
+    with Client(server.address, key) as idle:
+        check_it_still_serves(server, exact, key, digits.confirm.x[0])
+        with pytest.raises(ProtocolError) as caught:
+            idle.infer(digits.confirm.x[0])
+        one_line(caught)
+        idle.close = idle._channel.close  # there is nobody to say good-bye to
+    assert "within 0.5 s" in server.lines[1]
+
+
+def test_a_client_that_reads_nothing_is_given_up(sockets):
+    channel = Channel(sockets[0], 0.2)
+    with pytest.raises(ProtocolError, match=r"within 0\.2 s"):
+        channel.send(Kind.GARBLED, bytes(1 << 25))
+
+
+def test_what_clients_leave_behind_is_freed(exact, serving, key, digits, certified):
+    """Descriptors are counted, after clients of every kind, plain and in TLS."""
+    for tls in (None, certified[1]):
+        server = serving(exact, once=False, tls=tls)
+        before = psutil.Process().num_fds()
+        for attack in (nothing, random_bytes, a_huge_frame, half_a_proof, a_reset, tls_where_none_is) * 3:
+            attack(attacker_of(server, key, exact))
+        if tls is None:
+            for attack in (
+                another_key,
+                half_a_public_key,
+                no_point,
+                disconnect_within_a_ciphertext,
+                words_out_of_range,
+            ):
+                attack(attacker_of(server, key, exact))
+        with Client(server.address, key, route=Route(None if tls is None else certified[0])) as client:
+            client.infer(digits.confirm.x[0])
+        server.join()
+        assert psutil.Process().num_fds() == before - 1  # its listening socket is closed too
+
+
+def test_a_tls_server_outlives_those_who_speak_no_tls_and_those_who_pin_another(
+    exact, serving, key, digits, certified, tmp_path
+):
+    new_certificate(tmp_path / "other", tmp_path / "private")
+    server = serving(exact, once=False, tls=certified[1])
+    for attack in (nothing, random_bytes, a_huge_frame, a_reset):
+        attack(attacker_of(server, key, exact))
+    for route in (Route(client_end(tmp_path / "other")), Route(timeout_s=0.2)):
+        with pytest.raises(ProtocolError) as caught:
+            Client(server.address, key, route=route)
+        one_line(caught)
+    with Client(server.address, key, route=Route(certified[0])) as client:
+        logits = client.infer(digits.confirm.x[0]).logits
+    assert np.array_equal(logits, exact.logits(digits.confirm.x[:1])[0])
+    server.join()
+    assert len(server.lines) == 1 + 6 + 1
 
 
 # Hostile servers

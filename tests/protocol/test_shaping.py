@@ -41,6 +41,14 @@ class Link:
             self.now = following
 
 
+def take_next(lane):
+    """Deliver what is due next; how many bytes that was."""
+    due = lane.due(lane.next_due)
+    assert due is not None
+    lane.delivered(len(due))
+    return len(due)
+
+
 @pytest.mark.parametrize("rate", [1.25e5, 1.25e6, 1.25e7, 1.25e8])
 @pytest.mark.parametrize("one_way_s", [0, 0.005, 0.1])
 def test_much_data_takes_its_size_over_the_rate_and_one_delay(rate, one_way_s):
@@ -62,12 +70,10 @@ def test_messages_arrive_when_the_link_has_sent_all_before_them(messages):
         lane.take(bytes(size), now)
         free = max(free, now) + size / LINK.rate_bytes_per_s
         expected.append(free + LINK.one_way_s)
-    arrived, times = 0, []
+    arrived, times = 0, list[float]()
     while lane.next_due < inf:
         when = lane.next_due
-        due = lane.due(when)
-        arrived += len(due)
-        lane.delivered(len(due))
+        arrived += take_next(lane)
         if arrived == sum(size for _, size in messages[: len(times) + 1]):
             times.append(when)
     assert times == pytest.approx(expected)
@@ -79,7 +85,7 @@ def test_a_ping_pong_takes_a_round_trip_and_both_transmissions_each():
         for lane in (up, down):
             lane.take(bytes(1000), now)
             now = lane.next_due
-            lane.delivered(len(lane.due(now)))
+            take_next(lane)
     assert now == pytest.approx(10 * (2 * LINK.one_way_s + 2 * 1000 / LINK.rate_bytes_per_s))
 
 

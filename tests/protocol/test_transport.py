@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,6 +17,7 @@ from autoprivacy.protocol.transport import (
     NONCE_BYTES,
     Channel,
     Kind,
+    Traffic,
     connect,
     greet_as_client,
     greet_as_server,
@@ -54,6 +56,40 @@ def test_frames_arrive_as_sent_and_are_counted(channels, kind, parts):
     near.send(kind, content)
     assert far.receive_at_most(kind, 20000) == content
     assert near.bytes_sent - before[0] == far.bytes_received - before[1] == 2 * (HEADER_BYTES + len(content))
+
+
+def test_round_trips_are_turns_from_sending_to_receiving(channels):
+    near, far = channels
+    start = near.traffic
+    for sent, answered in ((3, 1), (1, 2), (0, 1), (1, 0), (1, 1)):
+        for _ in range(sent):
+            near.send(Kind.OT_COLUMNS, bytes(10))
+            far.receive(Kind.OT_COLUMNS, 10)
+        for _ in range(answered):
+            far.send(Kind.GARBLED, bytes(100))
+            near.receive(Kind.GARBLED, 100)
+    assert near.traffic.since(start) == Traffic(
+        bytes_sent=6 * 18, bytes_received=5 * 108, frames_sent=6, frames_received=5, round_trips=3
+    )
+    assert far.traffic.frames_sent == 5
+    assert near.traffic.since(near.traffic) == Traffic()
+
+
+def test_a_long_frame_may_take_longer_than_a_short_one(channels, sockets):
+    """By a second for every 125,000 bytes: what arrives at that rate is not given up."""
+    content = bytes(300_000)
+
+    def drip():
+        sockets[0].setblocking(True)  # noqa: FBT003 - the socket's own signature
+        sockets[0].sendall(bytes([Kind.GARBLED]) + len(content).to_bytes(7, "little"))
+        for start in range(0, len(content), 60_000):
+            time.sleep(0.06)
+            sockets[0].sendall(content[start : start + 60_000])
+
+    with ThreadPoolExecutor(1) as pool:
+        dripping = pool.submit(drip)
+        assert channels[1].receive(Kind.GARBLED, len(content)) == content
+        dripping.result()
 
 
 def test_the_header_is_the_kind_and_the_length_in_little_endian(channels, sockets):
