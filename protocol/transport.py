@@ -3,8 +3,8 @@
 A frame is its kind (one byte), the length of its content (seven bytes, little endian) and the content. A receiver says
 which kind and how many bytes it expects; anything else ends the session. Nothing is decoded before it is measured.
 
-**Time-outs.** A peer is given up when a frame does not move for the channel's time-out (what the peer computes before it
-included), or has taken longer in all than the time-out and a second for every `SLOWEST_BYTES_PER_S` that did move. A
+**Time-outs.** A peer is given up when a frame does not move for the channel's time-out (what the peer computes before
+it included), or has taken longer in all than the time-out and a second for every `SLOWEST_BYTES_PER_S` that did move. A
 server gives the handshake of TLS, and the proof of the key, `GREETING_TIMEOUT_S` each, or the time-out if that is less.
 """
 
