@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ class Echo:
             return answered
 
 
-def _serve(tls: tuple[Path, Path] | None, pipe) -> None:  # noqa: ANN001 - a pipe's type has no public name
+def _serve(tls: tuple[Path, Path] | None, pipe: Connection) -> None:
     end = None if tls is None else server_end(*tls)
     serve(Echo(), "127.0.0.1:0", pipe.send, once=False, tls=end)  # type: ignore[arg-type]
 
@@ -96,7 +97,7 @@ def _cost_of_tls(files: tuple[Path, Path], rounds: int, document: Document) -> N
 
 
 def _exactness(address: str, pings: int, document: Document) -> None:
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for rate_mbit, rtt_ms in LINKS:
         link = EmulatedLink(rate_bytes_per_s=125_000 * rate_mbit, one_way_s=rtt_ms / 2000)
         content = bytes(min(4_000_000, round(link.rate_bytes_per_s * 0.5)))
@@ -111,8 +112,8 @@ def _exactness(address: str, pings: int, document: Document) -> None:
             "rtt_s": rtt,
             "bulk_s": bulk,
         }
-    document.figures["worst_rtt_error"] = max(abs(each["rtt_error"]) for each in found.values())
-    document.figures["worst_rate_error"] = max(abs(each["rate_error"]) for each in found.values())
+    for error in ("rtt_error", "rate_error"):
+        document.figures[f"worst_{error}"] = max(abs(each[error]) for each in found.values())
     document.context["links"] = found
 
 

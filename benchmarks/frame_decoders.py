@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import HeSet, he_set_for, ntt_prime
+from autoprivacy.protocol.nonlinear_layer import batches_of
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
-from autoprivacy.protocol.plan import batches_of
 from autoprivacy.protocol.ring_he import RingServer
 from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
@@ -185,7 +186,7 @@ def _of_packing(packing: Packing, he_set: HeSet, steps: tuple[int, ...], share: 
     ]
 
 
-def _encoded_once(server: RingServer | SealServer, request: bytes, he_set: HeSet):  # noqa: ANN202
+def _encoded_once(server: RingServer | SealServer, request: bytes, he_set: HeSet) -> Any:  # noqa: ANN401 - either's sum
     one = np.zeros(he_set.n, np.int64)
     one[0] = 1
     return server.weighted_sum([server.to_ntt(server.receive(request, None))], [server.encode_weights(one)])
@@ -202,7 +203,7 @@ def _transfers() -> list[Decoder]:
     return [
         Decoder("base transfers offered", offer, lambda content: CorrelatedOtSender(delta).answer_base(content), 0.01),
         Decoder("base transfers answered", answer, lambda content: CorrelatedOtReceiver().finish_base(content), 0.002),
-        Decoder("transfer columns", columns, lambda content: sender.extend(content, count), 0.07),
+        Decoder("transfer columns", bytes(columns), lambda content: sender.extend(content, count), 0.07),
     ]
 
 
@@ -212,9 +213,10 @@ def _circuits(agreement: Agreement) -> list[Decoder]:
     batches = batches_of(step)
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 256, (sum(batch.transfers for batch in batches), garbling.LABEL_BYTES), np.uint8)
-    values = sum(len(batch.places) for batch in batches)
-    share, mask = (rng.integers(0, modulus, values) for modulus in (step.modulus_in, step.modulus_out))
-    garbled = nonlinear_layer.garble(batches, share, mask, labels, garbling.new_delta())
+    share = rng.integers(0, step.modulus_in, prod(step.shape))
+    results = sum(batch.instances for batch in batches)
+    masks = np.stack([rng.integers(0, modulus, results) for modulus in step.moduli_out])
+    garbled = bytes(nonlinear_layer.garble(batches, share, masks, labels, garbling.new_delta()))
     bits = agreement.logit_modulus.bit_length() - 1
     logits = bytes((LOGITS * bits + 7) // 8)
     return [

@@ -62,7 +62,8 @@ def _rearranged(step: AgreedWindowSum | AgreedView, entering: IntArray) -> IntAr
     if isinstance(step, AgreedView):
         return entering.reshape(step.shape)
     windows = step.windows
-    return window_sum(entering[None], windows.kernel, windows.stride, windows.padding)[0]
+    summed: IntArray = window_sum(entering[None], windows.kernel, windows.stride, windows.padding)[0]
+    return summed
 
 
 def shifted(share: IntArray, shifts: IntArray, modulus: int) -> IntArray:

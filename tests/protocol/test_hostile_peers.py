@@ -300,9 +300,11 @@ def test_a_client_that_drips_is_given_up_all_the_same(exact, serving, key, digit
 
 def test_an_idle_client_is_given_up_and_told(exact, serving, key, digits):
     server = serving(exact, once=False, timeout_s=0.5)
-    with pytest.raises(ProtocolError) as caught, Client(server.address, key) as idle:
-        check_it_still_serves(server, exact, key, digits.confirm.x[0])
+    idle = Client(server.address, key)
+    check_it_still_serves(server, exact, key, digits.confirm.x[0])
+    with pytest.raises(ProtocolError) as caught:
         idle.infer(digits.confirm.x[0])
+    idle._channel.close()
     one_line(caught)
     assert "within 0.5 s" in server.lines[1]
 
