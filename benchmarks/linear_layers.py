@@ -73,10 +73,10 @@ TARGETS: Final = {
     "overhead_ratio_worst": Target("at most", 1.3),
 }
 ROUNDS, LEAST_ROUNDS, QUICK_ROUNDS = 7, 3, 2
-LONG_S: Final = 15.0
+LONG_S: Final = 5.0
 """A case runs fewer rounds than `ROUNDS` where they would take longer than this."""
 BLOCK_S: Final = 0.01
-MOST_WEIGHT_BYTES: Final = 6 << 30
+MOST_WEIGHT_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ class IntegerWeights:
 def least_squares_weights(weight: Values, bits: int, *, one_step: bool) -> IntegerWeights:
     """The weights at the steps of least squared error: one per output channel, or `one_step` for all.
 
-    A channel of zeros takes the finest step of the others, which costs nothing.
+    A channel of zeros takes the finest step of the others, which costs nothing. Where all are zeros only biases are
+    left: they get `bits` bits after the point.
     """
     low, high = signed_range(bits)
     rows = weight.reshape(1 if one_step else len(weight), -1)
     exponents = step_exponents(rows, low, high)
     empty = ~rows.any(axis=1)
-    exponents[empty] = exponents[~empty].max() if not empty.all() else 0
+    exponents[empty] = bits if empty.all() else exponents[~empty].max()
     exponents = np.broadcast_to(exponents, (len(weight),))
     integers = _rounded(weight, exponents, bits)
     return IntegerWeights(integers, exponents, weight_reach(integers))

@@ -62,7 +62,7 @@ class Argmax:
         """AND gates of the circuit.
 
         >>> Argmax(1 << 20, 10).and_gates
-        551
+        537
         """
         width, gates, entrants, level = width_of(self.modulus), 0, self.classes, 0
         while entrants > 1:

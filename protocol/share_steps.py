@@ -70,7 +70,7 @@ def shifted(share: IntArray, shifts: IntArray, modulus: int) -> IntArray:
     """Shares in [0, modulus), modulus below 2^60, times 2^shifts, without ever leaving 64 bits.
 
     >>> shifted(np.array([5, 5]), np.array([1, 40]), 97)
-    array([10, 73])
+    array([10, 83])
     """
     found, left = share, np.broadcast_to(shifts, share.shape)
     while left.any():

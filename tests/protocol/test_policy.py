@@ -77,9 +77,10 @@ def test_the_least_modulus_is_taken_and_one_bit_less_is_not(exact, name):
         agree(exact.network, changed(exact.policy, name, t=1 << (least - 1)))
 
 
-def test_a_modulus_that_is_no_power_of_two_is_refused(exact):
-    with pytest.raises(InvalidPolicy, match="power of two"):
-        agree(exact.network, changed(exact.policy, "fc", t=(1 << 20) + 1))
+def test_a_modulus_that_is_neither_odd_nor_a_power_of_two_is_refused(exact):
+    agree(exact.network, changed(exact.policy, "fc", t=(1 << 20) + 1))
+    with pytest.raises(InvalidPolicy, match=r"1048578: use a power of two"):
+        agree(exact.network, changed(exact.policy, "fc", t=(1 << 20) + 2))
 
 
 @pytest.mark.parametrize(("n", "bits"), [(1024, 27), (2048, 54)])
@@ -105,7 +106,7 @@ def test_limbs_and_tiles_that_cannot_be_used_are_refused(tolerant):
 def test_shares_must_suffice_for_the_next_modulus(exact):
     steps = exact.agreement.steps
     at = next(i for i, step in enumerate(steps) if step.kind == "nonlinear")
-    narrower = replace(steps[at], modulus_out=steps[at].modulus_out // 2)
+    narrower = replace(steps[at], moduli_out=(steps[at].moduli_out[0] // 2,))
     with pytest.raises(InvalidPolicy, match="a reader needs"):
         replace(exact.agreement, steps=(*steps[:at], narrower, *steps[at + 1 :]))
     for fewer in ((), steps[1:], tuple(step for step in steps if step.kind != "view")):
