@@ -44,6 +44,7 @@ void require_blocks(std::size_t last_extent, const char* name) {
 }  // namespace autoprivacy
 
 NB_MODULE(_native, m) {
+    nanobind::set_leak_warnings(false);  // caches of Python hold objects of ours until the interpreter ends
     using namespace autoprivacy;
     m.doc() = "Native core: AES-128, half gates, oblivious transfer, bit matrices and bit packing. `path` is 'best' or one of `aes_paths()`.";
     bind_aes(m);

@@ -320,6 +320,7 @@ void bind_ring(nb::module_& module, const char* name) {
 }  // namespace autoprivacy::ring
 
 NB_MODULE(_ring, module) {
+    nanobind::set_leak_warnings(false);  // caches of Python hold objects of ours until the interpreter ends
     using namespace autoprivacy::ring;
     module.doc() = "Polynomials modulo X^n + 1 and a product of primes: NTT, sums of products, and the steps of BFV around them.";
     bind_ring<std::uint32_t>(module, "NarrowRing");
