@@ -69,7 +69,7 @@ def decoders() -> list[Decoder]:
     times = _ServerTimes((LayerTimes(he_s=0.1, ot_s=0.2, gc_s=0.3),) * 3)
     return [
         *_handshakes(to_json(agreement, indent=None).encode()),
-        _of_json("agreement", agreement, 0.01),
+        _of_json("agreement", agreement, 0.003),
         _of_json("times", times, 0.03),
         *_linear(),
         *_transfers(),
@@ -201,7 +201,7 @@ def _transfers() -> list[Decoder]:
     receiver.finish_base(answer)
     columns, _ = receiver.extend(np.ones(count, np.uint8))
     return [
-        Decoder("base transfers offered", offer, lambda content: CorrelatedOtSender(delta).answer_base(content), 0.01),
+        Decoder("base transfers offered", offer, lambda content: CorrelatedOtSender(delta).answer_base(content), 0.004),
         Decoder("base transfers answered", answer, lambda content: CorrelatedOtReceiver().finish_base(content), 0.002),
         Decoder("transfer columns", bytes(columns), lambda content: sender.extend(content, count), 0.07),
     ]
@@ -220,6 +220,6 @@ def _circuits(agreement: Agreement) -> list[Decoder]:
     bits = agreement.logit_modulus.bit_length() - 1
     logits = bytes((LOGITS * bits + 7) // 8)
     return [
-        Decoder("garbled layer", garbled, lambda content: nonlinear_layer.evaluate(batches, labels, content), 0.01),
+        Decoder("garbled layer", garbled, lambda content: nonlinear_layer.evaluate(batches, labels, content), 0.005),
         Decoder("logit share", logits, lambda content: unpack_words(content, bits, LOGITS), 0.08),
     ]
