@@ -29,8 +29,7 @@ from autoprivacy.protocol.agreement import (
     Windows,
     irreducible,
 )
-from autoprivacy.protocol.error_model import layer_settings
-from autoprivacy.protocol.error_noise import noise_bound
+from autoprivacy.protocol.error_model import bound_to_flood, layer_settings
 from autoprivacy.protocol.linear_shape import LinearShape
 from autoprivacy.protocol.policy import Policy
 
@@ -75,7 +74,7 @@ def agree(network: QuantisedNetwork, policy: Policy) -> Agreement:
     )
     for name, setting in layer_settings(agreement).items():
         try:
-            agreement.privacy.check(setting.he_set, setting.response, noise_bound(setting))
+            agreement.privacy.check(setting.he_set, setting.response, bound_to_flood(setting))
         except InvalidPolicy as error:
             raise InvalidPolicy(f"layer {name}: {error}") from None
     return agreement

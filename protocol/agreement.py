@@ -20,6 +20,7 @@ from autoprivacy.common.records import record, to_json
 from autoprivacy.networks.graph import INPUT, Padding, Pair
 from autoprivacy.networks.integer_network import Image, Range
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.he_set import MAX_T
 from autoprivacy.protocol.linear_layer import Layout
 from autoprivacy.protocol.linear_shape import LinearShape
 from autoprivacy.protocol.nonlinear_circuits import check_modulus
@@ -155,6 +156,8 @@ class Agreement:
             if isinstance(step, AgreedNonlinear):
                 for modulus in (step.modulus_in, *step.moduli_out):
                     check_modulus(modulus, f"nonlinear layer {step.name}: modulus")
+                    if modulus > MAX_T:
+                        raise InvalidPolicy(f"nonlinear layer {step.name}: modulus {modulus} is above {MAX_T}")
         moduli(self)
 
     @property
@@ -309,7 +312,8 @@ def _requantised(step: AgreedNonlinear, entering: Image) -> Image:
 
 def _pooled(name: str, windows: Windows, shape: Image) -> Image:
     top, left, bottom, right = windows.padding
-    if min(*windows.kernel, *windows.stride) < 1 or min(windows.padding) < 0:
+    bordered = zip(windows.padding, windows.kernel * 2, strict=True)
+    if min(*windows.kernel, *windows.stride) < 1 or any(not 0 <= pad < size for pad, size in bordered):
         raise InvalidPolicy(f"{name}: windows {windows} make no sense")
     height, width = shape[1] + top + bottom - windows.kernel[0], shape[2] + left + right - windows.kernel[1]
     if min(height, width) < 0:

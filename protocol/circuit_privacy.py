@@ -19,14 +19,11 @@ cannot make it more.
 
 from typing import Final, Literal, Self
 
-import numpy as np
-
 from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.common.records import record
 from autoprivacy.protocol.he_set import HeSet
-from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.randomness import BINOMIAL_BITS
-from autoprivacy.protocol.wire import Response, Words
+from autoprivacy.protocol.wire import Response
 
 _FLOOD: Final = "flood:"
 MAX_FLOODING_BITS: Final = 128
@@ -106,22 +103,3 @@ UNIFORM: Final = CircuitPrivacy("uniform")
 def zero_noise_bound(n: int) -> int:
     """The worst noise of an encryption of zero, u e_pk + e_0 + e_1 s: ternary u and s, noises of at most 21."""
     return (2 * n + 1) * (BINOMIAL_BITS // 2)
-
-
-def scaled_round(values: Words, t: int, q: int) -> IntArray:
-    """round(t v / q), exactly, for v in [0, q), t and q below 2^60: long multiplication and division, digit by digit.
-
-    >>> scaled_round(np.array([0, 67104768], np.uint64), 16, 67104769)
-    array([ 0, 16])
-    """
-    divisor, width = np.uint64(q), 63 - q.bit_length()
-    quotient = np.zeros(len(values), np.uint64)
-    rest = np.zeros(len(values), np.uint64)
-    for place in reversed(range(0, t.bit_length(), width)):
-        digit = np.uint64((t >> place) & ((1 << width) - 1))
-        # rest < q and digit < 2^width, so this is below 2 q 2^width <= 2^64.
-        rest = (rest << np.uint64(width)) + values * digit
-        carried = rest // divisor
-        rest -= carried * divisor
-        quotient = (quotient << np.uint64(width)) + carried
-    return (quotient + (np.uint64(2) * rest >= divisor)).astype(np.int64)

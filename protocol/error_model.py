@@ -225,6 +225,11 @@ def layer_settings(agreement: Agreement) -> dict[str, Setting]:
     }
 
 
+def bound_to_flood(setting: Setting) -> int:
+    """`noise_bound` where responses are flooded; 0 elsewhere, since nothing else looks at it."""
+    return noise_bound(setting) if setting.privacy.kind == "flood" else 0
+
+
 def decryption_errors(network: QuantisedNetwork, agreement: Agreement) -> dict[str, DecryptionError]:
     """The error of every linear layer of a network under the policy that was agreed on, by layer name."""
     weights = {layer.name: layer.weight for layer in network.linear_layers}

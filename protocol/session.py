@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.common.errors import BadInput, ProtocolError
+from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolError
 from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.networks.graph import INPUT
 from autoprivacy.networks.integer_network import IntegerLinear, IntegerSum, QuantisedNetwork
@@ -19,8 +19,7 @@ from autoprivacy.networks.rounding import to_integers
 from autoprivacy.protocol import _native, garbling, linear_layer, nonlinear_layer
 from autoprivacy.protocol.agreement import AgreedLayer, AgreedNonlinear, Agreement
 from autoprivacy.protocol.encoded_weights import EncodedWeights, product_bytes
-from autoprivacy.protocol.error_model import layer_settings
-from autoprivacy.protocol.error_noise import noise_bound
+from autoprivacy.protocol.error_model import bound_to_flood, layer_settings
 from autoprivacy.protocol.layer_workers import LayerWorkers, ServerLayer, split
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.nonlinear_circuits import width_of
@@ -255,7 +254,7 @@ class Server:
         for layer in self._agreement.layers:
             chosen, he_set = layer.policy, layer.policy.he_set(self._agreement.security)
             own = keys[he_set.key_parameters]
-            he = server_of(chosen, he_set, own, self._agreement.privacy, noise_bound(settings[layer.name]))
+            he = server_of(chosen, he_set, own, self._agreement.privacy, bound_to_flood(settings[layer.name]))
             weights = EncodedWeights(
                 he, layer.layout, self._weights[layer.name], product_bytes(he_set.n, he_set.limbs), budget
             )
@@ -280,6 +279,7 @@ class Client:
 
     Raises:
         ProtocolError: no server, another key, or (with `expected`) another network or policy.
+        InsecureParameters: HE sets below 128 bits, which only a client that expects them takes.
     """
 
     def __init__(
@@ -293,6 +293,10 @@ class Client:
             if expected is not None and self.agreement.digest() != expected.digest():
                 raise ProtocolError(  # noqa: TRY301 - whatever fails here must close the channel
                     "the server runs another network or policy than expected; give both sides the same files"
+                )
+            if expected is None and self.agreement.security == "below":
+                raise InsecureParameters(  # noqa: TRY301 - as above
+                    "the server runs HE sets below 128 bits, which would not protect this input; it must choose others"
                 )
             self._channel.send(Kind.PROOF, acceptance)
             self._set_up()

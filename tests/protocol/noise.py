@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.protocol import linear_layer, responses
-from autoprivacy.protocol.circuit_privacy import scaled_round
 from autoprivacy.protocol.error_noise import Setting, noise_bound
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.linear_shape import IntArray
@@ -152,3 +151,22 @@ def layer_noise(
                     phase = (phase + np.uint64(limbs[0]) - mask) % np.uint64(limbs[0])
                 found.append(residual(phase, limbs, he_set.t))
             yield found
+
+
+def scaled_round(values: Words, t: int, q: int) -> IntArray:
+    """round(t v / q), exactly, for v in [0, q), t and q below 2^60: long multiplication and division, digit by digit.
+
+    >>> scaled_round(np.array([0, 67104768], np.uint64), 16, 67104769)
+    array([ 0, 16])
+    """
+    divisor, width = np.uint64(q), 63 - q.bit_length()
+    quotient = np.zeros(len(values), np.uint64)
+    rest = np.zeros(len(values), np.uint64)
+    for place in reversed(range(0, t.bit_length(), width)):
+        digit = np.uint64((t >> place) & ((1 << width) - 1))
+        # rest < q and digit < 2^width, so this is below 2 q 2^width <= 2^64.
+        rest = (rest << np.uint64(width)) + values * digit
+        carried = rest // divisor
+        rest -= carried * divisor
+        quotient = (quotient << np.uint64(width)) + carried
+    return (quotient + (np.uint64(2) * rest >= divisor)).astype(np.int64)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprivacy.common.errors import InvalidPolicy
+from autoprivacy.common.errors import InsecureParameters, InvalidPolicy
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.networks import reference
 from autoprivacy.networks.accumulators import least_modulus_bits
@@ -14,7 +14,7 @@ from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, Ma
 from autoprivacy.networks.integer_network import LayerWidths, Widths, meetings
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree, linear_shape
-from autoprivacy.protocol.agreement import Agreement, moduli
+from autoprivacy.protocol.agreement import Agreement, Windows, moduli
 from autoprivacy.protocol.he_set import he_set_for, least_batching_prime, ntt_prime
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
@@ -202,6 +202,18 @@ def test_flooding_without_room_is_refused():
         agree(deployed.network, replace(deployed.policy, circuit_privacy="flood:40"))
 
 
+def test_a_client_takes_sets_below_128_bits_only_where_it_expects_them(serving, key):
+    deployed, images = deploy_graph(ends_in_a_sum())
+    policy = replace(deployed.policy, security="below")
+    deployed = Deployed(deployed.network, policy, agree(deployed.network, policy))
+    server = serving(deployed)
+    with pytest.raises(InsecureParameters, match="below 128 bits"):
+        Client(server.address, key)
+    server.join()
+    with Client(serving(deployed).address, key, expected=deployed.agreement) as client:
+        assert np.array_equal(client.infer(images[0]).logits, deployed.logits(images[:1])[0])
+
+
 def test_layers_that_meet_must_have_one_modulus():
     deployed, _ = deploy_graph(residual())
     together = next(meeting.layers for meeting in meetings(deployed.network) if len(meeting.layers) == 2)
@@ -244,6 +256,8 @@ def test_an_agreement_that_does_not_fit_together_is_refused():
                 ("nonlinear", {"modulus_in": 6}),
                 ("nonlinear", {"moduli_out": (2,)}),
                 ("nonlinear", {"moduli_out": ()}),
+                ("nonlinear", {"moduli_out": (1 << 63,)}),
+                ("nonlinear", {"windows": Windows((2, 2), (1, 1), (1 << 40, 0, 0, 0))}),
                 ("view", {"shape": (1, 1, 1)}),
                 ("sum", {"terms": ()}),
             )

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from autoprivacy.common.errors import InvalidPolicy, ProtocolError
 from autoprivacy.protocol import linear_layer
 from autoprivacy.protocol.axis import axes
-from autoprivacy.protocol.circuit_privacy import scaled_round
 from autoprivacy.protocol.clear import ClearHe
 from autoprivacy.protocol.counting import CountingHe
 from autoprivacy.protocol.he_set import he_set_for, ntt_prime
@@ -18,6 +17,7 @@ from autoprivacy.protocol.seal_he import SealServer
 from autoprivacy.protocol.seal_keys import ServerKeys
 from autoprivacy.protocol.tiles import default_tile
 from tests.protocol.interpreters import seal_pair
+from tests.protocol.noise import scaled_round
 
 
 def convolve(shape, x, weight):
