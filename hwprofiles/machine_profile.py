@@ -1,133 +1,68 @@
-"""A machine profile: a folder of what was measured, and on what.
+"""A machine profile: a folder of what was measured, and on what (docs/formats.md).
 
-`profile.json` says what the machine was, `samples.csv` holds operations, `runs.json` whole inferences that correct what
-operations add up to.
-
-Columns of `samples.csv`:
-
-| column | meaning |
+| file | holds |
 |---|---|
-| operation | name of the interface call that was timed |
-| n, q_bits | HE ring degree and modulus width; 0 where there is none |
-| calls | calls of the operation that one timing covers (a transfer is answered by a second, empty one) |
-| items | what the call handled: products, coefficients, AND gates, transfers or bytes |
-| values | tensor values the call handled (garbled circuits), else 0 |
-| blocks | timed blocks of at least 4 ms (or one call, where that is longer) |
-| quiet_s | 5 % quantile over blocks of seconds of one timing |
-| quiet_low_s, quiet_high_s | 95 % bootstrap interval of quiet_s |
-| typical_s | median over blocks of seconds of one timing |
+| profile.json | what the machine was, and how quiet (`header.py`); written last |
+| samples.csv | operations (`samples.py`) |
+| runs.json | whole inferences, which correct what operations add up to |
+| layers.json | the layers of those and of other runs |
+| parallel.csv | slow-downs when several processes work at once |
+| loopback/ | this machine's own loopback, as a link profile |
 """
 
-import csv
-import io
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields, is_dataclass
-from math import isfinite
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final
 
 from autoprivacy.common.errors import BadInput, ProfileMismatch
-from autoprivacy.common.files import read_text, write_atomic
+from autoprivacy.common.files import read_text
 from autoprivacy.common.records import load, record, save
+from autoprivacy.hwprofiles import schema_1
+from autoprivacy.hwprofiles.header import Caches, Conditions, Header, Machine, Software
+from autoprivacy.hwprofiles.link_profile import LinkProfile, read_link, write_link
+from autoprivacy.hwprofiles.samples import (
+    ChosenSet,
+    LayerShape,
+    Measured,
+    MeasuredLayer,
+    MeasuredRun,
+    ParallelSample,
+    Sample,
+    Seconds,
+    WorkDone,
+    check_sample,
+    check_times,
+)
+from autoprivacy.hwprofiles.tables import AGAIN, read_table, write_table
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "SCHEMA_VERSION",
+    "Caches",
+    "ChosenSet",
+    "Conditions",
+    "Header",
+    "LayerShape",
+    "Machine",
+    "MachineProfile",
+    "Measured",
+    "MeasuredLayer",
+    "MeasuredRun",
+    "ParallelSample",
+    "Sample",
+    "Seconds",
+    "Software",
+    "WorkDone",
+    "check_fresh",
+    "find",
+    "read",
+    "search_path",
+    "stored",
+    "write",
+]
 
-
-@record
-class Sample:
-    """One operation at one setting; see the table above."""
-
-    operation: str
-    n: int
-    q_bits: int
-    calls: int
-    items: int
-    values: int
-    blocks: int
-    quiet_s: float
-    quiet_low_s: float
-    quiet_high_s: float
-    typical_s: float
-
-
-@record
-class WorkDone:
-    """What a measured inference did of one operation, in total; the columns' meanings are those of a sample."""
-
-    operation: str
-    n: int
-    q_bits: int
-    calls: int
-    items: int
-    values: int
-
-
-@record
-class Seconds:
-    """Quiet and typical seconds of the same thing."""
-
-    quiet_s: float
-    typical_s: float
-
-
-@record
-class MeasuredRun:
-    """One small network, run privately between two processes of this machine."""
-
-    name: str
-    layers: int
-    work: tuple[WorkDone, ...]
-    components: dict[str, Seconds]
-    latency: Seconds
-
-
-@record
-class Software:
-    """What the figures depend on besides the machine; a profile of other software is stale."""
-
-    seal: str
-    kernels_version: int
-
-
-@record
-class Machine:
-    """What the machine is; no host name, user, serial number or address."""
-
-    cpu: str
-    architecture: str
-    instruction_sets: tuple[str, ...]
-    cores: int
-    memory_bytes: int
-    kernel: str
-    python: str
-    aes_path: str
-
-
-@record
-class Conditions:
-    """How quiet it was: load before, slow-down of the reference operation (median, 95 % quantile), verdict."""
-
-    load_average: float
-    reference_typical_s: float
-    reference_slowdown_median: float
-    reference_slowdown_p95: float
-    verdict: Literal["quiet", "noisy"]
-
-
-@record
-class Header:
-    """`profile.json`."""
-
-    schema_version: Literal[1]
-    id: str
-    name: str
-    measured_on: str
-    software: Software
-    machine: Machine
-    conditions: Conditions
-    processes: int
-    rounds: int
+SCHEMA_VERSION: Final = 2
 
 
 @record
@@ -137,6 +72,9 @@ class MachineProfile:
     header: Header
     samples: tuple[Sample, ...]
     runs: tuple[MeasuredRun, ...]
+    layers: tuple[MeasuredLayer, ...] = ()
+    parallel: tuple[ParallelSample, ...] = ()
+    loopback: LinkProfile | None = None
 
 
 @record
@@ -144,43 +82,59 @@ class _Runs:
     runs: tuple[MeasuredRun, ...]
 
 
+@record
+class _Layers:
+    layers: tuple[MeasuredLayer, ...]
+
+
 def write(profile: MachineProfile, folder: Path) -> None:
     """Store `profile` in `folder`; `profile.json` comes last, so that a folder without it is no profile."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, [field.name for field in fields(Sample)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(sample) for sample in profile.samples)
-    write_atomic(folder / "samples.csv", table.getvalue().encode())
+    write_table(Sample, profile.samples, folder / "samples.csv")
     save(_Runs(profile.runs), folder / "runs.json")
+    save(_Layers(profile.layers), folder / "layers.json")
+    write_table(ParallelSample, profile.parallel, folder / "parallel.csv")
+    if profile.loopback is not None:
+        write_link(profile.loopback, folder / "loopback")
     save(profile.header, folder / "profile.json")
 
 
 def read(folder: Path) -> MachineProfile:
-    """Load and check a profile.
+    """Load and check a profile, of this schema or an older one.
 
     Raises:
         BadInput: naming the file, and the line and column or the field that is wrong.
     """
-    header = load(Header, folder / "profile.json")
-    path = folder / "samples.csv"
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path))))
-    except csv.Error as error:
-        raise BadInput(f"{path}: not a table ({error}); measure again with `autoprivacy profile`") from None
-    samples = tuple(_sample(row, f"{path}, line {number}") for number, row in enumerate(rows, start=2))
-    if not samples:
-        raise BadInput(f"{path}: holds no samples; measure again with `autoprivacy profile`")
-    runs = load(_Runs, folder / "runs.json").runs
-    _check_signs(header, folder / "profile.json")
-    for run in runs:
+    path = folder / "profile.json"
+    profile = _read_old(folder) if schema_1.is_schema_1(read_text(path)) else _read(folder)
+    if not profile.samples:
+        raise BadInput(f"{folder / 'samples.csv'}: holds no samples; {AGAIN}")
+    _check_signs(profile.header, path)
+    for run in profile.runs:
         _check_signs(run, folder / "runs.json")
-    return MachineProfile(header, samples, runs)
+    for layer in profile.layers:
+        _check_signs(layer, folder / "layers.json")
+    return profile
+
+
+def _read(folder: Path) -> MachineProfile:
+    header = load(Header, folder / "profile.json")
+    samples = read_table(Sample, folder / "samples.csv", check_sample)
+    runs = load(_Runs, folder / "runs.json").runs
+    layers = load(_Layers, folder / "layers.json").layers
+    parallel = read_table(ParallelSample, folder / "parallel.csv")
+    loopback = read_link(folder / "loopback") if (folder / "loopback").is_dir() else None
+    return MachineProfile(header, samples, runs, layers, parallel, loopback)
+
+
+def _read_old(folder: Path) -> MachineProfile:
+    header = schema_1.read_header(folder / "profile.json")
+    return MachineProfile(header, schema_1.read_samples(folder / "samples.csv"), load(_Runs, folder / "runs.json").runs)
 
 
 def _check_signs(value: object, where: Path) -> None:
     """Refuse negative numbers anywhere in a record, and times that are not 0 < quiet <= typical."""
     if isinstance(value, Seconds):
-        _check_times(value.quiet_s, value.typical_s, str(where))
+        check_times(value.quiet_s, value.typical_s, str(where))
     if isinstance(value, Conditions) and not value.reference_typical_s > 0:
         raise BadInput(f"{where}: reference_typical_s = {value.reference_typical_s} must be above 0")
     parts: Iterable[tuple[str, object]] = ()
@@ -196,39 +150,17 @@ def _check_signs(value: object, where: Path) -> None:
         _check_signs(part, where)
 
 
-def _check_times(quiet_s: float, typical_s: float, where: str) -> None:
-    if not 0 < quiet_s <= typical_s:
-        raise BadInput(f"{where}: quiet_s = {quiet_s} must be above 0 and at most typical_s = {typical_s}")
-
-
-def _sample(row: dict[str, str], where: str) -> Sample:
-    values: dict[str, str | int | float] = {}
-    for field in fields(Sample):
-        text = row.get(field.name)
-        convert = cast("Callable[[str], str | int | float]", field.type)
-        try:
-            value = convert(text or "")
-            valid = bool(text) and (isinstance(value, str) or (isfinite(value) and value >= 0))
-        except (ValueError, OverflowError):
-            valid = False
-        if not valid:
-            shown = repr(text)[:60]
-            raise BadInput(f"{where}: column {field.name!r} is {shown}; it must be a finite number, at least 0")
-        values[field.name] = value
-    sample = Sample(**values)  # type: ignore[arg-type] # each was converted to its field's type
-    if not 0 < sample.quiet_s <= sample.typical_s:
-        raise BadInput(
-            f"{where}: quiet_s = {sample.quiet_s} must be above 0 and at most typical_s = {sample.typical_s}"
-        )
-    return sample
-
-
 def check_fresh(profile: MachineProfile, software: Software) -> None:
-    """Refuse a profile measured with other software.
+    """Refuse a profile of an older schema, or measured with other software.
 
     Raises:
         ProfileMismatch: if it is stale.
     """
+    if profile.header.schema_version != SCHEMA_VERSION:
+        raise ProfileMismatch(
+            f"profile {profile.header.name} is of schema {profile.header.schema_version}, this writes "
+            f"{SCHEMA_VERSION}; measure again with `autoprivacy profile`"
+        )
     if profile.header.software != software:
         raise ProfileMismatch(
             f"profile {profile.header.name} was measured with {profile.header.software}, this is {software}; "

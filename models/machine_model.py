@@ -13,7 +13,7 @@ import numpy as np
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredRun
-from autoprivacy.models.operation_model import Handled, OperationModel, fit_operations, non_negative
+from autoprivacy.models.operation_model import Handled, OperationModel, fit_operations, is_modelled, non_negative
 
 COMPONENTS: Final = {
     "encrypt": "client_he_s",
@@ -77,6 +77,7 @@ class Correction:
 class MachineModel:
     """All operations of one machine profile, corrected by its measured runs.
 
+    Typical times are at the machine's quiet speed; `reference_typical_s` is what the reference operation takes then.
     `run_errors` are the relative errors of each run's latency, predicted with corrections that left it out.
     """
 
@@ -117,7 +118,8 @@ def fit(profile: MachineProfile) -> MachineModel:
     Raises:
         UnmodelledOperation: if the profile holds an operation without a model, or too few measured runs.
     """
-    operations = fit_operations(profile.samples)
+    machine = profile.header.machine
+    operations = fit_operations(sample for sample in profile.samples if is_modelled(sample, machine))
     for run in profile.runs:
         if missing := set(COMPONENTS.values()) - set(run.components):
             raise UnmodelledOperation(f"measured run {run.name} lacks {', '.join(sorted(missing))}; profile again")
@@ -129,7 +131,7 @@ def fit(profile: MachineProfile) -> MachineModel:
         schema_version=1,
         profile_id=profile.header.id,
         profile_name=profile.header.name,
-        reference_typical_s=profile.header.conditions.reference_typical_s,
+        reference_typical_s=profile.header.conditions.reference_quiet_s,
         slowdown_p95=profile.header.conditions.reference_slowdown_p95,
         operations=operations,
         corrections=_corrections(operations, profile.runs),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.hwprofiles.machine_profile import Sample
+from autoprivacy.hwprofiles.machine_profile import Machine, Sample, WorkDone
 
 
 class Handled(Protocol):
@@ -117,11 +117,11 @@ class OperationModel:
         return max(self.quiet_s(handled), float(features(handled) @ np.array(self.typical)))
 
 
-def solve(samples: Sequence[Sample], seconds: Sequence[float]) -> tuple[float, ...]:
+def solve(samples: Sequence[Handled], seconds: Sequence[float]) -> tuple[float, ...]:
     """Non-negative coefficients with the least squared relative error.
 
-    >>> from autoprivacy.hwprofiles.machine_profile import Sample
-    >>> at = lambda items: Sample("ot_send", 0, 0, 1, items, 0, 40, 1.0, 1.0, 1.0, 1.0)
+    >>> from autoprivacy.hwprofiles.machine_profile import WorkDone
+    >>> at = lambda items: WorkDone("ot_send", 0, 0, 1, items)
     >>> [round(c, 9) for c in solve([at(10), at(20)], [3.0, 5.0])]
     [1.0, 0.2, 0.0]
     """
@@ -150,6 +150,19 @@ def fit_operations(samples: Iterable[Sample]) -> dict[str, OperationModel]:
     return {name: _fit_operation(name, group) for name, group in sorted(groups.items())}
 
 
+def is_modelled(sample: Sample, machine: Machine) -> bool:
+    """Whether the models above know such a setting: one limb, packing `coefficients`, the machine's own code path."""
+    return (
+        sample.operation in FEATURES
+        and sample.limbs == 1
+        and sample.processes == 1
+        and sample.kernel in {"", "ring"}
+        and sample.privacy in {"", "uniform"}
+        and sample.state in {"", "streamed"}
+        and sample.code_path in {"", machine.aes_path, machine.ring_path}
+    )
+
+
 def _fit_operation(name: str, samples: list[Sample]) -> OperationModel:
     errors = []
     for left_out in samples:
@@ -168,8 +181,6 @@ def _fit_operation(name: str, samples: list[Sample]) -> OperationModel:
     )
 
 
-def _setting(sample: Sample) -> Sample:
+def _setting(sample: Sample) -> WorkDone:
     """What is left out together: for HE all samples of one (n, q), else one sample."""
-    if sample.n:
-        return replace(sample, items=0, quiet_s=1.0, quiet_low_s=1.0, quiet_high_s=1.0, typical_s=1.0, blocks=0)
-    return sample
+    return replace(sample.work, items=0, bytes=0) if sample.n else sample.work

@@ -1,54 +1,68 @@
 """Timing: blocks long enough for the clock, interleaved in random order, over rounds and fresh processes.
 
-A workload is set up once per process, warmed up, then called in blocks. A fixed reference operation runs in every
-round, so that the machine's drift is seen.
+A workload is set up once per process, warmed up, then called in blocks. A fixed reference operation is timed before and
+after every block, so that the machine's drift is seen beside it and can be divided out.
 """
 
-import json
-import subprocess
-import sys
+import gc
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import numpy as np
 
-from autoprivacy.common.errors import AutoPrivacyError
+from autoprivacy.common.records import parse, to_json
+from autoprivacy.hwprofiles.samples import WorkDone
 
-BLOCK_S = 0.004
-WARM_UP_BLOCKS = 2
+BLOCK_S: Final = 0.004
+REFERENCE_BLOCK_S: Final = 0.0005
+WARM_UP_BLOCKS: Final = 2
+Call: TypeAlias = Callable[[], object]
+Block: TypeAlias = tuple[int, float, float]
+"""Index of the workload, seconds a call, seconds of the reference operation beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One operation at one setting; `prepare` returns the call that is timed."""
 
-    operation: str
-    n: int
-    q_bits: int
-    items: int
-    values: int
-    prepare: Callable[[], Callable[[], object]]
-    calls: int = 1
+    work: WorkDone
+    prepare: Callable[[], Call]
+    code_path: str = ""
 
     @property
     def key(self) -> str:
-        """Names this setting in a worker's output."""
-        return json.dumps([self.operation, self.n, self.q_bits, self.calls, self.items, self.values])
+        """Names this setting wherever blocks are kept."""
+        return key_of(self.work, self.code_path)
 
 
-def calls_per_block(call: Callable[[], object]) -> int:
+def key_of(work: WorkDone, code_path: str = "") -> str:
+    """A setting as one line."""
+    return f"{code_path}|{to_json(work, indent=None)}"
+
+
+def setting_of(key: str) -> tuple[WorkDone, str]:
+    """The inverse of `key_of`.
+
+    Raises:
+        BadInput: if it is none.
+    """
+    code_path, _, work = key.partition("|")
+    return parse(WorkDone, work, source="the key of a setting"), code_path
+
+
+def calls_per_block(call: Call, block_s: float = BLOCK_S) -> int:
     """How many calls fill a block, after warming up (the first blocks after start are far slower)."""
     count = 1
     for _ in range(WARM_UP_BLOCKS):
         count = 1
-        while (spent := time_block(call, count) * count) < BLOCK_S:
-            count = max(count + 1, int(count * min(8.0, 1.1 * BLOCK_S / max(spent, 1e-7))))
+        while (spent := time_block(call, count) * count) < block_s:
+            count = max(count + 1, int(count * min(8.0, 1.1 * block_s / max(spent, 1e-7))))
     return count
 
 
-def time_block(call: Callable[[], object], count: int) -> float:
+def time_block(call: Call, count: int) -> float:
     """Seconds a call over one block of `count` calls."""
     start = time.perf_counter()
     for _ in range(count):
@@ -56,7 +70,7 @@ def time_block(call: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def reference_operation() -> Callable[[], object]:
+def reference_operation() -> Call:
     """A fixed amount of integer and memory work that no change of ours makes faster or slower."""
     import hashlib
 
@@ -65,51 +79,24 @@ def reference_operation() -> Callable[[], object]:
 
 
 def measure(
-    workloads: Sequence[Workload], rounds: int, rng: np.random.Generator, after_round: Callable[[], None]
-) -> dict[str, list[float]]:
-    """Seconds a call, one entry a round, by workload key; "reference" holds the reference operation's."""
-    calls = {workload.key: workload.prepare() for workload in workloads}
-    calls["reference"] = reference_operation()
-    sizes = {key: calls_per_block(call) for key, call in calls.items()}
-    seconds: dict[str, list[float]] = defaultdict(list)
-    keys = list(calls)
+    workloads: Sequence[Workload],
+    rounds: int,
+    rng: np.random.Generator,
+    after_round: Callable[[list[Block]], None],
+) -> None:
+    """Time every workload once a round, in random order; `after_round` is given the blocks of each round."""
+    calls = [workload.prepare() for workload in workloads]
+    sizes = [calls_per_block(call) for call in calls]
+    reference = reference_operation()
+    reference_calls = calls_per_block(reference, REFERENCE_BLOCK_S)
+    gc.collect()
+    gc.freeze()
+    before = time_block(reference, reference_calls)
     for _ in range(rounds):
-        for index in rng.permutation(len(keys)):
-            key = keys[index]
-            seconds[key].append(time_block(calls[key], sizes[key]))
-        after_round()
-    return seconds
-
-
-def measure_in_fresh_processes(
-    processes: int, rounds: int, seed: int, after_round: Callable[[], None]
-) -> dict[str, list[float]]:
-    """The same measurement in several new interpreters, one after the other; blocks are put together.
-
-    Raises:
-        AutoPrivacyError: if a worker fails; its own message goes to standard error.
-    """
-    together: dict[str, list[float]] = defaultdict(list)
-    for process in range(processes):
-        command = [sys.executable, "-m", "autoprivacy.profiler.worker", str(rounds), str(seed + process)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
-            assert worker.stdout is not None  # noqa: S101 - it was asked for
-            last = ""
-            try:
-                for line in worker.stdout:
-                    if line.startswith("."):
-                        after_round()
-                    else:
-                        last = line
-            except BaseException:
-                worker.kill()
-                raise
-        try:
-            measured = json.loads(last)
-        except json.JSONDecodeError:
-            measured = None
-        if worker.returncode or not isinstance(measured, dict):
-            raise AutoPrivacyError(f"a measuring process ended with {worker.returncode}; its message is above")
-        for key, values in measured.items():
-            together[key] += values
-    return together
+        blocks: list[Block] = []
+        for index in rng.permutation(len(calls)).tolist():
+            seconds = time_block(calls[index], sizes[index])
+            after = time_block(reference, reference_calls)
+            blocks.append((index, seconds, (before + after) / 2))
+            before = after
+        after_round(blocks)

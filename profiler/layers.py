@@ -7,15 +7,17 @@ one client. Networks come from a fixed generator, so that both sides make the sa
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.common.errors import ProtocolError
-from autoprivacy.hwprofiles.machine_profile import MeasuredRun, Seconds, WorkDone
+from autoprivacy.common.records import to_json
+from autoprivacy.hwprofiles.samples import ChosenSet, LayerShape, MeasuredLayer, MeasuredRun, Seconds, WorkDone
 from autoprivacy.networks.accumulators import least_modulus_bits, linear_bounds
 from autoprivacy.networks.integer_network import (
     LayerWidths,
@@ -25,6 +27,7 @@ from autoprivacy.networks.integer_network import (
     Widths,
     chain_operations,
 )
+from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement
@@ -122,14 +125,19 @@ def _policy(network: QuantisedNetwork, bits: list[int], rng: np.random.Generator
     return Policy(1, network.name, network.trained_hash, "uniform", "he2024", layers, made_by)
 
 
-def measure_layers(after_network: Callable[[], None]) -> tuple[MeasuredRun, ...]:
+def measure_layers(
+    after_network: Callable[[], None], reference_quiet_s: float
+) -> tuple[tuple[MeasuredRun, ...], tuple[MeasuredLayer, ...]]:
     """Run every random network between this process and a fresh one; `after_network` is called NETWORKS times.
+
+    `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs beside every inference.
 
     Raises:
         ProtocolError: if the server process fails; its own message goes to standard error.
     """
     rng = np.random.default_rng(SEED)
-    runs = []
+    runs: list[MeasuredRun] = []
+    layers: list[MeasuredLayer] = []
     with tempfile.TemporaryDirectory() as folder:
         key_file = Path(folder) / "key"
         new_key(key_file)
@@ -145,31 +153,92 @@ def measure_layers(after_network: Callable[[], None]) -> tuple[MeasuredRun, ...]
                         raise ProtocolError("the profiling server ended early; its message is above")
                     with Client(address, load_key(key_file), expected=agreement) as client:
                         image = rng.integers(0, 1 << INPUT_BITS, network.input_shape).astype(float)
-                        for _ in range(WARM_UP):
-                            client.infer(image)
-                        done = [client.infer_revealed(image) for _ in range(INFERENCES)]
-                    runs.append(_measured(agreement, done))
+                        done = _inferences(client, image, reference_quiet_s)
+                    run = _measured(agreement, done)
+                    runs.append(run)
+                    layers += _measured_layers(agreement, network, done)
                     after_network()
             finally:
                 server.kill()
-    return tuple(runs)
+    return tuple(runs), tuple(layers)
 
 
-def _measured(agreement: Agreement, done: list[tuple[Inference, Revealed]]) -> MeasuredRun:
-    seconds: dict[str, list[float]] = {}
-    for run, revealed in done:
-        for name, value in component_seconds(run, revealed).items():
-            seconds.setdefault(name, []).append(value)
+Done: TypeAlias = tuple[Inference, Revealed, float]
+"""One inference, and the reference operation's slow-down beside it."""
+
+
+def _inferences(client: Client, image: NDArray[np.float64], reference_quiet_s: float) -> list[Done]:
+    for _ in range(WARM_UP):
+        client.infer(image)
+    reference = reference_operation()
+    calls = calls_per_block(reference, REFERENCE_BLOCK_S)
+    before, done = time_block(reference, calls), list[Done]()
+    for _ in range(INFERENCES):
+        run = client.infer_revealed(image)
+        after = time_block(reference, calls)
+        done.append((*run, (before + after) / 2 / reference_quiet_s))
+        before = after
+    return done
+
+
+def _seconds(values: Sequence[float], slowdowns: Sequence[float]) -> Seconds:
+    """Quiet, and typical at the machine's quiet speed."""
+    levelled = [value / slowdown for value, slowdown in zip(values, slowdowns, strict=True)]
+    return Seconds(quiet(values), max(quiet(values), typical(levelled)))
+
+
+def _measured(agreement: Agreement, done: list[Done]) -> MeasuredRun:
+    slowdowns = [slowdown for _, _, slowdown in done]
+    components = [component_seconds(run, revealed) for run, revealed, _ in done]
     return MeasuredRun(
         name=agreement.network,
         layers=len(agreement.layers),
-        work=tuple(
-            WorkDone(work.operation, work.n, work.q_bits, work.calls, work.items, work.values)
-            for layer in plan(agreement).layers
-            for work in layer.work
-        ),
-        components={name: Seconds(quiet(values), typical(values)) for name, values in seconds.items()},
-        latency=Seconds(*(statistic([run.latency_s for run, _ in done]) for statistic in (quiet, typical))),
+        work=tuple(WorkDone(**asdict(work)) for layer in plan(agreement).layers for work in layer.work),
+        components={name: _seconds([each[name] for each in components], slowdowns) for name in components[0]},
+        latency=_seconds([run.latency_s for run, _, _ in done], slowdowns),
+    )
+
+
+def _measured_layers(agreement: Agreement, network: QuantisedNetwork, done: list[Done]) -> Iterator[MeasuredLayer]:
+    slowdowns = [slowdown for _, _, slowdown in done]
+    planned = plan(agreement).layers
+    for index, (layer, own, each) in enumerate(zip(agreement.layers, network.linear_layers, planned, strict=True)):
+        pairs = [(run.client[index], revealed.server[index]) for run, revealed, _ in done]
+        parts = {
+            "client_he_s": [client.he_s for client, _ in pairs],
+            "server_he_s": [server.he_s for _, server in pairs],
+            "client_ot_s": [client.ot_s for client, _ in pairs],
+            "server_ot_s": [server.ot_s for _, server in pairs],
+            "garble_s": [server.gc_s for _, server in pairs],
+            "evaluate_s": [client.gc_s for client, _ in pairs],
+        }
+        yield MeasuredLayer(
+            run=agreement.network,
+            name=layer.name,
+            shape=LayerShape(**asdict(linear_shape(own))),
+            chosen=_chosen(layer.policy, str(agreement.privacy)),
+            work=tuple(WorkDone(**asdict(work)) for work in each.work),
+            inferences=len(done),
+            bytes_up=each.bytes_up,
+            bytes_down=each.bytes_down,
+            components={name: _seconds(values, slowdowns) for name, values in parts.items() if min(values) > 0},
+        )
+
+
+def _chosen(chosen: LayerPolicy, privacy: str) -> ChosenSet:
+    return ChosenSet(
+        packing=chosen.packing,
+        n=chosen.n,
+        limbs=chosen.limbs,
+        special=chosen.special,
+        t=chosen.t,
+        weight_bits=chosen.weight_bits,
+        activation_bits=chosen.activation_bits,
+        response_limbs=chosen.response.limbs,
+        dropped_c0=chosen.response.dropped_c0,
+        dropped_c1=chosen.response.dropped_c1,
+        circuit_privacy=privacy,
+        tile=to_json(chosen.tile, indent=None),
     )
 
 

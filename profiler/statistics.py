@@ -7,10 +7,16 @@
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-QUIET_QUANTILE = 0.05
+from autoprivacy.hwprofiles.samples import Measured
+
+QUIET_QUANTILE: Final = 0.05
+LEVEL: Final = 0.95
+DRAWS: Final = 400
 
 
 def quiet(seconds: Sequence[float]) -> float:
@@ -23,8 +29,67 @@ def typical(seconds: Sequence[float]) -> float:
     return float(np.median(np.asarray(seconds)))
 
 
+def dispersion(seconds: Sequence[float]) -> float:
+    """Interquartile range over the median.
+
+    >>> dispersion([1.0, 2.0, 3.0, 4.0, 5.0])
+    0.6666666666666666
+    """
+    low, middle, high = np.quantile(np.asarray(seconds), (0.25, 0.5, 0.75))
+    return float((high - low) / middle)
+
+
+def outliers(seconds: Sequence[float]) -> int:
+    """How many lie above the third quartile by more than 1.5 interquartile ranges [Tukey].
+
+    >>> outliers([1.0, 2.0, 3.0, 4.0, 5.0, 8.1])
+    0
+    >>> outliers([1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 20.0])
+    1
+    """
+    values = np.asarray(seconds)
+    low, high = np.quantile(values, (0.25, 0.75))
+    return int((values > high + 1.5 * (high - low)).sum())
+
+
+def summarise(seconds: Sequence[float], slowdowns: Sequence[float], rng: np.random.Generator) -> Measured:
+    """The statistics of one setting: its blocks, and the reference operation's slow-down beside each of them.
+
+    The typical time is the median of blocks divided by that slow-down: what it takes at the machine's quiet speed when
+    other things than the machine's spells disturb it. It is never below the quiet time.
+    """
+    values = np.asarray(seconds, dtype=float)
+    levelled = values / np.asarray(slowdowns, dtype=float)
+    drawn = rng.integers(0, len(values), (DRAWS, len(values)))
+    quiet_s, quiet_low, quiet_high = _with_interval(values, drawn, QUIET_QUANTILE)
+    typical_s, typical_low, typical_high = (max(quiet_s, each) for each in _with_interval(levelled, drawn, 0.5))
+    return Measured(
+        blocks=len(values),
+        quiet_s=quiet_s,
+        quiet_low_s=quiet_low,
+        quiet_high_s=quiet_high,
+        typical_s=typical_s,
+        typical_low_s=typical_low,
+        typical_high_s=typical_high,
+        seen_median_s=float(np.median(values)),
+        seen_p95_s=float(np.quantile(values, 0.95)),
+        dispersion=dispersion(seconds),
+        outliers=outliers(seconds),
+    )
+
+
+def _with_interval(
+    values: NDArray[np.float64], drawn: NDArray[np.int64], quantile: float
+) -> tuple[float, float, float]:
+    """A quantile, and its percentile bootstrap interval, which is made to hold it."""
+    found = float(np.quantile(values, quantile))
+    estimates = np.quantile(values[drawn], quantile, axis=1)
+    low, high = np.quantile(estimates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return found, min(found, float(low)), max(found, float(high))
+
+
 def quiet_interval(
-    seconds: Sequence[float], rng: np.random.Generator, *, level: float = 0.95, draws: int = 400
+    seconds: Sequence[float], rng: np.random.Generator, *, level: float = LEVEL, draws: int = DRAWS
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the quiet time at `level`, from resampled blocks."""
     values = np.asarray(seconds)

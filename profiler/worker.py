@@ -1,6 +1,7 @@
-"""One fresh process of a measurement: `python -m autoprivacy.profiler.worker ROUNDS SEED`.
+"""One fresh process of a measurement: `python -m autoprivacy.profiler.worker ASKED`.
 
-Prints a dot line a round, then one JSON line of seconds by workload.
+ASKED is a JSON object: `depth`, `rounds`, `seed`, and `keys` (settings by key, all where it is null). Prints one JSON
+line a round, of [key, seconds, seconds of the reference beside], then "done".
 """
 
 import json
@@ -8,20 +9,22 @@ import sys
 
 import numpy as np
 
-from autoprivacy.profiler.harness import measure
+from autoprivacy.profiler.harness import Block, measure
 from autoprivacy.profiler.workloads import workloads
 
 
 def main() -> None:
-    """Measure everything once."""
-    rounds, seed = map(int, sys.argv[1:])
-    seconds = measure(
-        workloads(),
-        rounds,
-        np.random.default_rng(seed),
-        lambda: print(".", flush=True),  # noqa: T201 - the protocol
-    )
-    print(json.dumps(seconds))  # noqa: T201 - as above
+    """Measure what is asked once."""
+    asked = json.loads(sys.argv[1])
+    wanted = None if asked["keys"] is None else set(asked["keys"])
+    chosen = [each for each in workloads(asked["depth"]) if wanted is None or each.key in wanted]
+    keys = [each.key for each in chosen]
+
+    def report(blocks: list[Block]) -> None:
+        print(json.dumps([[keys[i], seconds, beside] for i, seconds, beside in blocks]), flush=True)  # noqa: T201 - the protocol
+
+    measure(chosen, asked["rounds"], np.random.default_rng(asked["seed"]), report)
+    print(json.dumps("done"))  # noqa: T201 - as above
 
 
 if __name__ == "__main__":

@@ -8,21 +8,24 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 
+from autoprivacy.hwprofiles.samples import WorkDone
 from autoprivacy.profiler.harness import Workload
 from autoprivacy.profiler.loopback import connected_sender
-from autoprivacy.protocol import garbling
+from autoprivacy.protocol import _native, garbling
 from autoprivacy.protocol.he_set import HeSet, he_set_for
 from autoprivacy.protocol.nonlinear_circuits import Nonlinear
 from autoprivacy.protocol.nonlinear_layer import Batch
-from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
+from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender, extension_bytes
 from autoprivacy.protocol.ring_he import RingServer
 from autoprivacy.protocol.rings import RingWords
 from autoprivacy.protocol.seal_he import SealClient
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 from autoprivacy.protocol.transport import HEADER_BYTES
+from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
 HE_GRID = ((1024, 26), (2048, 26), (2048, 53), (4096, 26), (4096, 53))
 """Ring degree and modulus bits. Wider than what is chosen from: models are fitted to more than they answer."""
@@ -35,8 +38,8 @@ WEIGHT_POOL = 64
 Call = Callable[[], object]
 
 
-def workloads() -> list[Workload]:
-    """Everything that a quick profile measures in one process."""
+def workloads(depth: str) -> list[Workload]:  # noqa: ARG001 - one depth so far
+    """Everything that a profile of this depth measures in one process."""
     return [*he_workloads(), *circuit_workloads(), *oblivious_transfer_workloads(), *loopback_workloads()]
 
 
@@ -44,42 +47,69 @@ def he_workloads() -> Iterator[Workload]:
     """HE operations on the grid, as in `he_interface.ClientHe` and `ServerHe`."""
     for n, q_bits in HE_GRID:
         he_set = he_set_for(n, (q_bits,), 1 << 16)
-        make = partial(Workload, n=n, q_bits=q_bits, values=0)
-        yield make("encrypt", items=0, prepare=partial(_encrypt, he_set))
-        yield make("receive", items=0, prepare=partial(_receive, he_set, with_share=False))
-        yield make("receive_add_share", items=0, prepare=partial(_receive, he_set, with_share=True))
-        yield make("to_ntt", items=0, prepare=partial(_transform, he_set, back=False))
-        yield make("from_ntt", items=0, prepare=partial(_transform, he_set, back=True))
+        request = ciphertext_bytes(n, he_set.limbs)
+
+        def make(
+            operation: str,
+            prepare: Callable[[], Call],
+            items: int = 0,
+            he_set: HeSet = he_set,
+            **more: Any,  # noqa: ANN401
+        ) -> Workload:
+            work = WorkDone(
+                operation,
+                he_set.n,
+                he_set.q_bits,
+                1,
+                items,
+                limb_bits=max(he_set.limb_bits),
+                t_bits=he_set.t_bits,
+                kernel="ring",
+                **more,
+            )
+            return Workload(work, prepare)
+
+        yield make("encrypt", partial(_encrypt, he_set), bytes=request)
+        yield make("receive", partial(_receive, he_set, with_share=False), bytes=request)
+        yield make("receive_add_share", partial(_receive, he_set, with_share=True), bytes=request)
+        yield make("to_ntt", partial(_transform, he_set, back=False))
+        yield make("from_ntt", partial(_transform, he_set, back=True))
         for products in (1, 8):
-            yield make("weighted_sum", items=products, prepare=partial(_weighted_sum, he_set, products))
+            yield make("weighted_sum", partial(_weighted_sum, he_set, products), products, state="streamed")
         for sent in (8, n // 2):
-            yield make("respond", items=sent, prepare=partial(_respond, he_set, sent))
-            yield make("decrypt", items=sent, prepare=partial(_decrypt, he_set, sent))
+            size = response_bytes(n, he_set.limbs, sent)
+            yield make("respond", partial(_respond, he_set, sent), sent, kept=1, privacy="uniform", bytes=size)
+            yield make("decrypt", partial(_decrypt, he_set, sent), sent, kept=1, bytes=size)
 
 
 def circuit_workloads() -> Iterator[Workload]:
     """Garbling and evaluation of whole nonlinear layers, from shares to shares."""
     for bits_in, shift, activation_bits, bits_out in CIRCUITS:
-        circuit = Nonlinear(1 << bits_in, shift, activation_bits, (1 << bits_out,))
+        kind = Nonlinear(1 << bits_in, shift, activation_bits, (1 << bits_out,))
+        circuit = kind.circuit
         for instances in INSTANCES:
-            make = partial(Workload, n=0, q_bits=0, items=instances * circuit.and_gates, values=instances)
+            wires = instances * (circuit.inputs + len(circuit.outputs))
+            size = garbling.garbled_bytes(circuit, instances)
             prepare = partial(_circuit, bits_in, shift, activation_bits, bits_out, instances)
-            yield make("garble", prepare=partial(prepare, evaluate=False))
-            yield make("evaluate", prepare=partial(prepare, evaluate=True))
+            for operation in ("garble", "evaluate"):
+                work = WorkDone(operation, 0, 0, 1, instances * kind.and_gates, instances, bytes=size, wires=wires)
+                yield Workload(work, partial(prepare, evaluate=operation == "evaluate"), _native.aes_path())
 
 
 def oblivious_transfer_workloads() -> Iterator[Workload]:
     """Oblivious-transfer extension, each side alone."""
     for count in (256, 2048, 8192, 16384, 32768):
-        yield Workload("ot_receive", 0, 0, count, 0, partial(_oblivious_transfer, count, send=False))
-        yield Workload("ot_send", 0, 0, count, 0, partial(_oblivious_transfer, count, send=True))
+        for operation in ("ot_receive", "ot_send"):
+            work = WorkDone(operation, 0, 0, 1, count, bytes=extension_bytes(count))
+            prepare = partial(_oblivious_transfer, count, send=operation == "ot_send")
+            yield Workload(work, prepare, _native.aes_path())
 
 
 def loopback_workloads() -> Iterator[Workload]:
     """Frames to another process over loopback, each answered by an empty frame."""
     for content_bytes in (0, 4096, 65536, 1 << 18, 1 << 20, 1 << 21):
         items = content_bytes + 2 * HEADER_BYTES
-        yield Workload("transfer", 0, 0, items, 0, partial(connected_sender, content_bytes), calls=2)
+        yield Workload(WorkDone("transfer", 0, 0, 2, items, bytes=items), partial(connected_sender, content_bytes))
 
 
 def _parties(he_set: HeSet) -> tuple[SealClient, RingServer]:

@@ -6,7 +6,7 @@ Bytes include frame headers: they are the bytes on the wire.
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 from autoprivacy.common.records import record
 from autoprivacy.networks.integer_network import QuantisedNetwork
@@ -38,7 +38,11 @@ class Work:
     | ot_send, ot_receive | transfers | 0 |
     | transfer | bytes | 0 |
 
-    `q_bits` and `limbs` are those of the ciphertexts that an operation works on, without the special prime.
+    `q_bits` and `limbs` are those of the ciphertexts that an operation works on, without the special prime;
+    `limb_bits` are those of their widest limb, `special` is 1 with a special prime, `kept` counts the limbs of a
+    response. `kernel` is "ring" for packing `coefficients`, "seal" for `slots`, "" where there is no HE set; `privacy`
+    is of responses. `state` says that weights are "streamed" from memory. `bytes` go over the wire; `wires` are input
+    and output bits of circuits. A machine profile's samples have the same fields (docs/formats.md).
     """
 
     operation: str
@@ -48,6 +52,15 @@ class Work:
     items: int
     values: int = 0
     limbs: int = 1
+    limb_bits: int = 0
+    t_bits: int = 0
+    special: int = 0
+    kept: int = 0
+    kernel: str = ""
+    privacy: str = ""
+    state: str = ""
+    bytes: int = 0
+    wires: int = 0
 
 
 @record
@@ -64,6 +77,11 @@ class CircuitPlan:
     def total_and_gates(self) -> int:
         """AND gates of the batch."""
         return self.instances * self.and_gates
+
+    @property
+    def total_wires(self) -> int:
+        """Input and output bits of the batch."""
+        return self.instances * (self.client_bits + self.server_bits + self.output_bits)
 
     @property
     def transfers(self) -> int:
@@ -153,33 +171,52 @@ def groups(agreement: Agreement) -> tuple[tuple[AgreedLayer, tuple[AgreedNonline
     return tuple((layer, tuple(after)) for layer, after in found)
 
 
-def plan_layer(layer: AgreedLayer, *, alone: bool, nonzero: Products | None = None) -> LayerPlan:
+def plan_layer(
+    layer: AgreedLayer, *, alone: bool, nonzero: Products | None = None, privacy: str = "uniform"
+) -> LayerPlan:
     """The plan of one linear layer.
 
-    `alone` says that its input is the client's alone, `nonzero` which products are not skipped (`Layout.nonzero`).
+    `alone` says that its input is the client's alone, `nonzero` which products are not skipped (`Layout.nonzero`);
+    `privacy` is the kind of circuit privacy.
     """
     layout, chosen, n = layer.layout, layer.policy, layer.policy.n
     counts = counts_of(layout, nonzero)
     sizes = layout.response_sizes
+    answered = int(sizes.sum())
     up = HEADER_BYTES + counts.encrypt * ciphertext_bytes(n, chosen.limbs)
     down = HEADER_BYTES + sum(response_bytes(n, chosen.limbs, sent, chosen.response) for sent in sizes.tolist())
 
-    def he(operation: str, calls: int, items: int = 0, limbs: tuple[int, ...] = chosen.limbs) -> Work:
-        return Work(operation, n, prod(limbs).bit_length(), calls, items, limbs=len(limbs))
+    kernel = "ring" if chosen.packing == "coefficients" else "seal"
+    t_bits, special, kept = (chosen.t - 1).bit_length(), int(chosen.special is not None), chosen.response.limbs
+
+    def he(operation: str, calls: int, items: int = 0, *, limbs: tuple[int, ...] = chosen.limbs, **more: Any) -> Work:  # noqa: ANN401
+        return Work(
+            operation,
+            n,
+            prod(limbs).bit_length(),
+            calls,
+            items,
+            limbs=len(limbs),
+            limb_bits=max(limbs).bit_length(),
+            t_bits=t_bits,
+            special=special,
+            kernel=kernel,
+            **more,
+        )
 
     work = [
-        he("encrypt", counts.encrypt),
-        Work("transfer", 0, 0, calls=1, items=up),
-        he("receive" if alone else "receive_add_share", counts.receive),
+        he("encrypt", counts.encrypt, bytes=up - HEADER_BYTES),
+        Work("transfer", 0, 0, calls=1, items=up, bytes=up),
+        he("receive" if alone else "receive_add_share", counts.receive, bytes=up - HEADER_BYTES),
         he("rotate", counts.rotate),
         he("to_ntt", counts.to_ntt),
-        he("weighted_sum", counts.weighted_sum, counts.multiply_accumulate),
+        he("weighted_sum", counts.weighted_sum, counts.multiply_accumulate, state="streamed"),
         he("from_ntt", counts.from_ntt),
         he("swap_rows", counts.swap_rows),
         he("add", counts.add),
-        he("respond", counts.respond, int(sizes.sum())),
-        Work("transfer", 0, 0, calls=1, items=down),
-        he("decrypt", counts.decrypt, int(sizes.sum()), chosen.limbs[: chosen.response.limbs]),
+        he("respond", counts.respond, answered, kept=kept, privacy=privacy, bytes=down - HEADER_BYTES),
+        Work("transfer", 0, 0, calls=1, items=down, bytes=down),
+        he("decrypt", counts.decrypt, answered, limbs=chosen.limbs[:kept], kept=kept, bytes=down - HEADER_BYTES),
     ]
     weight_bytes = counts.encode * product_bytes(n, chosen.limbs)
     return LayerPlan(layer.name, tuple(each for each in work if each.calls), (), 1, 1, up, down, weight_bytes)
@@ -192,13 +229,17 @@ def _with_nonlinear(planned: LayerPlan, step: AgreedNonlinear) -> LayerPlan:
     transfers = sum(circuit.transfers for circuit in circuits)
     columns = HEADER_BYTES + extension_bytes(transfers)
     tables = HEADER_BYTES + sum(batch.message_bytes for batch in batches)
+    batched = [
+        (circuit.total_and_gates, circuit.instances, batch.message_bytes, circuit.total_wires)
+        for batch, circuit in zip(batches, circuits, strict=True)
+    ]
     work = (
-        Work("ot_receive", 0, 0, calls=1, items=transfers),
-        Work("transfer", 0, 0, calls=1, items=columns),
-        Work("ot_send", 0, 0, calls=1, items=transfers),
-        *(Work("garble", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
-        Work("transfer", 0, 0, calls=1, items=tables),
-        *(Work("evaluate", 0, 0, 1, circuit.total_and_gates, circuit.instances) for circuit in circuits),
+        Work("ot_receive", 0, 0, calls=1, items=transfers, bytes=columns - HEADER_BYTES),
+        Work("transfer", 0, 0, calls=1, items=columns, bytes=columns),
+        Work("ot_send", 0, 0, calls=1, items=transfers, bytes=columns - HEADER_BYTES),
+        *(Work("garble", 0, 0, 1, gates, values, bytes=size, wires=wires) for gates, values, size, wires in batched),
+        Work("transfer", 0, 0, calls=1, items=tables, bytes=tables),
+        *(Work("evaluate", 0, 0, 1, gates, values, bytes=size, wires=wires) for gates, values, size, wires in batched),
     )
     return replace(
         planned,
@@ -216,7 +257,7 @@ def _with_logits(planned: LayerPlan, agreement: Agreement) -> LayerPlan:
     logits = HEADER_BYTES + opened_bytes(agreement)
     return replace(
         planned,
-        work=(*planned.work, Work("transfer", 0, 0, calls=1, items=logits)),
+        work=(*planned.work, Work("transfer", 0, 0, calls=1, items=logits, bytes=logits)),
         frames_down=planned.frames_down + 1,
         bytes_down=planned.bytes_down + logits,
     )
@@ -240,9 +281,9 @@ def plan(agreement: Agreement, nonzero: Mapping[str, Products] | None = None) ->
     known = nonzero or {}
     keys, alone = key_sets(agreement), client_alone(agreement)
     moduli = {(layer.policy.n, layer.policy.limbs, layer.policy.special, layer.policy.t) for layer in agreement.layers}
-    layers = []
+    layers, kind = [], agreement.privacy.kind
     for layer, after in groups(agreement):
-        planned = plan_layer(layer, alone=layer.source in alone, nonzero=known.get(layer.name))
+        planned = plan_layer(layer, alone=layer.source in alone, nonzero=known.get(layer.name), privacy=kind)
         for step in after:
             planned = _with_nonlinear(planned, step)
         layers.append(planned)

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from math import log2
 
 from autoprivacy.hwprofiles.machine_profile import (
+    Caches,
     Conditions,
     Header,
     Machine,
     MachineProfile,
+    Measured,
     MeasuredRun,
     Sample,
     Seconds,
@@ -73,19 +75,21 @@ def seconds(handled: Handled) -> float:
 
 def sample(work: WorkDone, quiet_s: float) -> Sample:
     """`work`, measured to take `quiet_s`."""
-    return Sample(
-        operation=work.operation,
-        n=work.n,
-        q_bits=work.q_bits,
-        calls=work.calls,
-        items=work.items,
-        values=work.values,
+    typical_s = SLOWER * quiet_s
+    measured = Measured(
         blocks=42,
         quiet_s=quiet_s,
         quiet_low_s=0.99 * quiet_s,
         quiet_high_s=1.01 * quiet_s,
-        typical_s=SLOWER * quiet_s,
+        typical_s=typical_s,
+        typical_low_s=0.99 * typical_s,
+        typical_high_s=1.01 * typical_s,
+        seen_median_s=1.02 * typical_s,
+        seen_p95_s=1.5 * typical_s,
+        dispersion=0.1,
+        outliers=1,
     )
+    return Sample.of(work, measured)
 
 
 def settings() -> list[WorkDone]:
@@ -135,10 +139,13 @@ def _run(name: str, layers: int, works: Iterable[WorkDone], scale: float, per_la
 
 def header(name: str = "synthetic") -> Header:
     return Header(
-        schema_version=1,
+        schema_version=2,
         id="0123456789abcdef",
         name=name,
         measured_on="2026-11-23",
+        depth="quick",
+        seed=0,
+        libraries={},
         software=Software(seal="none", kernels_version=0),
         machine=Machine(
             cpu="written down",
@@ -149,13 +156,26 @@ def header(name: str = "synthetic") -> Header:
             kernel="Linux 6.0",
             python="3.11.0",
             aes_path="portable",
+            ring_path="portable",
+            caches=Caches(1 << 15, 1 << 20, 1 << 25),
+            frequency_policy="unknown",
+            virtualisation="none",
         ),
         conditions=Conditions(
             load_average=0.0,
+            reference_quiet_s=5.9e-5,
             reference_typical_s=6e-5,
             reference_slowdown_median=1.02,
             reference_slowdown_p95=1.5,
+            slowdown_quantiles=((0.05, 1.0), (0.5, 1.02), (0.95, 1.5)),
+            steal_share=0.0,
+            busy_share=0.0,
+            throttled=0,
+            frequency_low_mhz=0.0,
+            frequency_high_mhz=0.0,
+            affinity_cores=2,
             verdict="quiet",
+            reasons=(),
         ),
         processes=3,
         rounds=14,

@@ -55,7 +55,13 @@ def set_cell(folder: Path, column: str, line: int, value: str) -> None:
 
 def test_a_profile_comes_back_whole(profile: MachineProfile, folder: Path) -> None:
     assert read(folder) == profile
-    assert sorted(path.name for path in folder.iterdir()) == ["profile.json", "runs.json", "samples.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "layers.json",
+        "parallel.csv",
+        "profile.json",
+        "runs.json",
+        "samples.csv",
+    ]
 
 
 def test_writing_twice_gives_the_same_bytes(profile: MachineProfile, folder: Path) -> None:
@@ -82,7 +88,7 @@ def test_a_corrupt_header_is_refused(folder: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [
-        (("schema_version",), 2, "schema_version"),
+        (("schema_version",), 3, "schema_version"),
         (("rounds",), "14", "rounds"),
         (("machine", "cores"), None, "machine.cores"),
         (("conditions", "verdict"), "perfect", "conditions.verdict"),
@@ -149,7 +155,7 @@ def test_a_table_cut_within_a_line_is_refused(folder: Path) -> None:
     path.write_text("\n".join([*lines[:6], ",".join(lines[6].split(",")[:-1])]), encoding="utf-8")
     message = refused(folder)
     assert "samples.csv, line 7" in message
-    assert "'typical_s'" in message
+    assert "'outliers'" in message
 
 
 def test_a_table_without_samples_is_refused(folder: Path) -> None:

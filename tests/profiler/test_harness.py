@@ -1,14 +1,18 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from autoprivacy.common.errors import AutoPrivacyError
+from autoprivacy.hwprofiles.samples import WorkDone
 from autoprivacy.profiler import harness
-from autoprivacy.profiler.harness import Workload, calls_per_block, measure, measure_in_fresh_processes, time_block
+from autoprivacy.profiler.harness import Block, Workload, calls_per_block, measure, setting_of, time_block
+from autoprivacy.profiler.processes import Blocks, measure_in_fresh_process
 
 
 class Clock:
@@ -29,7 +33,7 @@ class Clock:
         return call
 
     def workload(self, name: str, seconds: float) -> Workload:
-        return Workload(name, 0, 0, 1, 0, lambda: self.work(name, seconds))
+        return Workload(WorkDone(name, 0, 0, 1, 0), lambda: self.work(name, seconds))
 
 
 @pytest.fixture
@@ -62,20 +66,35 @@ def test_a_block_gives_seconds_a_call(clock: Clock) -> None:
     assert len(clock.called) == 3
 
 
-def test_every_round_measures_everything_once(clock: Clock) -> None:
+def test_every_round_measures_everything_once_with_the_reference_beside(clock: Clock) -> None:
     costs = {"first": 0.005, "second": 0.007, "third": 0.011}
     workloads = [clock.workload(name, cost) for name, cost in costs.items()]
+    rounds: list[list[Block]] = []
     ends: list[int] = []
-    seconds = measure(workloads, 5, np.random.default_rng(0), lambda: ends.append(len(clock.called)))
-    assert set(seconds) == {*(workload.key for workload in workloads), "reference"}
-    for workload in workloads:
-        assert seconds[workload.key] == pytest.approx([costs[workload.operation]] * 5)
-    assert seconds["reference"] == pytest.approx([0.005] * 5)
-    assert len(ends) == 5
-    rounds = [clock.called[end - 4 : end] for end in ends]
-    assert [end - ends[0] for end in ends] == [0, 4, 8, 12, 16]
-    assert all(sorted(one) == ["first", "reference", "second", "third"] for one in rounds)
-    assert len({tuple(one) for one in rounds}) > 1, "the order never changes"
+
+    def keep(blocks: list[Block]) -> None:
+        rounds.append(blocks)
+        ends.append(len(clock.called))
+
+    measure(workloads, 5, np.random.default_rng(0), keep)
+    assert len(rounds) == 5
+    for blocks in rounds:
+        assert sorted(index for index, _, _ in blocks) == [0, 1, 2]
+        for index, seconds, beside in blocks:
+            assert seconds == pytest.approx(list(costs.values())[index])
+            assert beside == pytest.approx(0.005)
+    assert [end - ends[0] for end in ends] == [0, 6, 12, 18, 24]
+    for end in ends:
+        assert clock.called[end - 6 : end][1::2] == ["reference"] * 3
+    assert len({tuple(index for index, _, _ in blocks) for blocks in rounds}) > 1, "the order never changes"
+
+
+def test_the_reference_beside_is_the_mean_of_before_and_after(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Warming up calls it twice; then 2 before the first block, 4 after it and 6 after the second.
+    monkeypatch.setattr(harness, "reference_operation", lambda: clock.work("reference", 1.0, 1.0, 2.0, 4.0, 6.0))
+    found: list[Block] = []
+    measure([clock.workload("only", 0.005)], 2, np.random.default_rng(0), found.extend)
+    assert [beside for _, _, beside in found] == pytest.approx([3.0, 5.0])
 
 
 def test_the_same_seed_gives_the_same_order(clock: Clock) -> None:
@@ -83,29 +102,30 @@ def test_the_same_seed_gives_the_same_order(clock: Clock) -> None:
     orders = []
     for _ in range(2):
         clock.called.clear()
-        measure(workloads, 3, np.random.default_rng(1), lambda: None)
+        measure(workloads, 3, np.random.default_rng(1), lambda _: None)
         orders.append(list(clock.called))
     assert orders[0] == orders[1]
 
 
 def test_real_workloads_are_measured_on_the_real_clock() -> None:
     workloads = [
-        Workload("nothing", 0, 0, 0, 0, lambda: lambda: None),
-        Workload("sum", 0, 0, 1, 0, lambda: lambda: sum(range(99))),
+        Workload(WorkDone("nothing", 0, 0, 0, 0), lambda: lambda: None),
+        Workload(WorkDone("sum", 0, 0, 1, 0), lambda: lambda: sum(range(99))),
     ]
-    seconds = measure(workloads, 2, np.random.default_rng(0), lambda: None)
-    assert {key: len(values) for key, values in seconds.items()} == dict.fromkeys(
-        [*(workload.key for workload in workloads), "reference"], 2
-    )
-    assert all(value > 0 for values in seconds.values() for value in values)
+    found: list[Block] = []
+    measure(workloads, 2, np.random.default_rng(0), found.extend)
+    assert sorted(index for index, _, _ in found) == [0, 0, 1, 1]
+    assert all(seconds > 0 and beside > 0 for _, seconds, beside in found)
 
 
-def test_keys_tell_settings_apart() -> None:
-    def key(**changes: int) -> str:
-        fields = {"n": 1, "q_bits": 1, "items": 1, "values": 1, "calls": 1} | changes
-        return Workload("same", prepare=lambda: lambda: None, **fields).key
-
-    assert len({key(), key(n=2), key(q_bits=2), key(items=2), key(values=2), key(calls=2)}) == 6
+def test_keys_tell_settings_apart_and_give_them_back() -> None:
+    plain = WorkDone("same", 1, 1, 1, 1)
+    texts = {"kernel": "ring", "privacy": "none", "state": "hot", "operation": "other"}
+    changed = [replace(plain, **cast("Any", {name: texts.get(name, 7)})) for name in WorkDone.__dataclass_fields__]
+    workloads = [Workload(work, lambda: lambda: None, path) for work in (plain, *changed) for path in ("", "avx2")]
+    keys = [workload.key for workload in workloads]
+    assert len(set(keys)) == len(keys)
+    assert [setting_of(key) for key in keys] == [(workload.work, workload.code_path) for workload in workloads]
 
 
 def worker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -117,20 +137,33 @@ def worker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def test_processes_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker(tmp_path, monkeypatch, """echo .; echo .; echo '{"a": [1.0, 2.0]}'""")
-    rounds: list[None] = []
-    assert measure_in_fresh_processes(3, 2, 0, lambda: rounds.append(None)) == {"a": [1.0, 2.0] * 3}
+    worker(tmp_path, monkeypatch, """echo '[["a", 1.0, 0.5]]'; echo '[["a", 2.0, 0.25]]'; echo '"done"'""")
+    blocks, rounds = Blocks(), list[None]()
+
+    def keep(found: list[tuple[str, float, float]]) -> None:
+        blocks.add(found)
+        rounds.append(None)
+
+    for _ in range(3):
+        measure_in_fresh_process({}, keep)
+    assert blocks.by_key == {"a": [(1.0, 0.5), (2.0, 0.25)] * 3}
+    assert sorted(blocks.references) == [0.25] * 3 + [0.5] * 3
     assert len(rounds) == 6
 
 
-@pytest.mark.parametrize("script", ["exit 3", "echo .; exit 3", """echo '{"a": [1.0]}'; exit 3""", "kill -9 $$"])
+@pytest.mark.parametrize(
+    "script", ["exit 3", "echo '[]'; exit 3", """echo '[["a", 1.0, 1.0]]'; exit 3""", "kill -9 $$"]
+)
 def test_a_failing_worker_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     worker(tmp_path, monkeypatch, script)
     with pytest.raises(AutoPrivacyError, match=r"a measuring process ended with (3|-9)"):
-        measure_in_fresh_processes(3, 2, 0, lambda: None)
+        measure_in_fresh_process({}, lambda _: None)
 
 
-def test_a_worker_that_measures_nothing_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker(tmp_path, monkeypatch, "exit 0")
+@pytest.mark.parametrize("script", ["exit 0", "echo nonsense", "echo '[1]'", "echo '{}'"])
+def test_a_worker_that_measures_nothing_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    worker(tmp_path, monkeypatch, script)
     with pytest.raises(AutoPrivacyError, match="measuring process"):
-        measure_in_fresh_processes(1, 2, 0, lambda: None)
+        measure_in_fresh_process({}, lambda _: None)
