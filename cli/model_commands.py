@@ -9,7 +9,6 @@ from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import Header, MachineProfile
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.machine_model import fit as fit_model
-from autoprivacy.models.operation_model import FEATURES
 from autoprivacy.models.prediction import Components, Deployment, Prediction, predict
 from autoprivacy.profiler.machine import describe_software
 from autoprivacy.profiler.profile import STEPS, profile_machine
@@ -75,31 +74,50 @@ def model_of(name: str) -> MachineModel:
 
 
 def fit_profile(name: str, *, json: bool) -> None:
-    """Fit, and show how well settings that were left out are predicted."""
+    """Fit, and show how well settings that were left out are predicted, by which model, and why."""
     model = model_of(name)
     if json:
         print_json(model)
         return
     rows = []
-    for operation in model.operations.values():
-        errors = np.abs(operation.relative_errors)
-        formula = " + ".join(
-            f"{1e9 * value:.3g} {feature}"
-            for value, feature in zip(operation.quiet, FEATURES[operation.operation], strict=True)
-            if value
+    for operation in model.operations:
+        errors = np.abs(operation.left_out_errors)
+        others = ", ".join(
+            f"{each.candidate} {each.left_out:.1%}/{'-' if each.held_out is None else f'{each.held_out:.1%}'}"
+            for each in operation.candidates
+            if each.left_out is not None
         )
-        rows.append([operation.operation, f"{np.median(errors):.1%}", f"{errors.max():.1%}", formula])
+        shown = [f"{np.median(errors):.1%}", f"{errors.max():.1%}"] if len(errors) else ["-", "-"]
+        rows.append(
+            [str(operation.key), str(operation.samples), operation.quiet.kind, *shown, others, operation.reason]
+        )
     table(
-        f"{model.profile_name}: error on settings left out", ["operation", "median", "largest", "quiet time, ns"], rows
+        f"{model.profile_name}: errors on settings left out",
+        ["operation", "settings", "model", "median", "largest", "mean error left out / held out", "why"],
+        rows,
     )
-    errors = np.abs(model.run_errors)
-    say(
-        f"whole inferences left out of the correction: median error {np.median(errors):.1%}, "
-        f"largest {errors.max():.1%} of {len(errors)}"
+    table(
+        "corrections from measured layers: scale x operations + constant a layer",
+        ["part", "kernel", "scale", "constant", "layers", "error before", "after"],
+        [
+            [
+                each.part,
+                each.kernel,
+                f"{each.typical_scale:.2f}",
+                milliseconds(each.typical_per_layer_s),
+                str(each.layers),
+                f"{each.error_before:.1%}",
+                f"{each.error_after:.1%}",
+            ]
+            for each in model.corrections
+        ],
     )
-    for component, correction in model.corrections.items():
-        constant = milliseconds(correction.typical_per_layer_s)
-        say(f"  {component}: {correction.typical_scale:.2f} x its operations + {constant} a layer")
+    for what, found in (("layers", model.layer_errors), ("whole inferences", model.run_errors)):
+        absolute = np.abs(found)
+        say(
+            f"{what} left out of the correction: median error {np.median(absolute):.1%}, "
+            f"largest {absolute.max():.1%} of {len(absolute)}"
+        )
 
 
 def predict_policy(network: str, policy: Path, server: str, client: str, *, json: bool) -> None:
@@ -133,4 +151,4 @@ def show_prediction(prediction: Prediction, *, json: bool) -> None:
         f"{prediction.bytes_up:,} bytes up, {prediction.bytes_down:,} down"
     )
     if prediction.extrapolated:
-        say(f"beyond what was measured: {', '.join(prediction.extrapolated)}")
+        say(f"beyond what was measured: {'; '.join(prediction.extrapolated)}")

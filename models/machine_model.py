@@ -1,115 +1,105 @@
-"""The latency model of one machine: its operations, and a correction of what they add up to.
+"""The latency model of one machine: its operations, and what layers and whole inferences cost beyond them."""
 
-Operations are timed in a loop, where code and data are warm. In an inference each runs a few times between waits
-for the peer. The profile's measured runs say what that costs: each component is scaled, and gets a constant per layer.
-"""
-
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
-
-import numpy as np
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredRun
-from autoprivacy.models.operation_model import Handled, OperationModel, fit_operations, is_modelled, non_negative
+from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun, Seconds
+from autoprivacy.models.features import Handled, Key
+from autoprivacy.models.layer_model import (
+    Correction,
+    Observation,
+    Where,
+    added,
+    by_part,
+    fit_correction,
+    fit_corrections,
+    observations,
+    uncorrected,
+)
+from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
 
-COMPONENTS: Final = {
-    "encrypt": "client_he_s",
-    "decrypt": "client_he_s",
-    "receive": "server_he_s",
-    "receive_add_share": "server_he_s",
-    "to_ntt": "server_he_s",
-    "weighted_sum": "server_he_s",
-    "from_ntt": "server_he_s",
-    "respond": "server_he_s",
-    "ot_send": "ot_s",
-    "ot_receive": "ot_s",
-    "garble": "garble_s",
-    "evaluate": "evaluate_s",
-    "transfer": "link_s",
-}
-"""The component of the report that each operation belongs to."""
-
-
-def component_of(operation: str) -> str:
-    """The component that an operation belongs to.
-
-    Raises:
-        UnmodelledOperation: if it belongs to none.
-    """
-    if operation not in COMPONENTS:
-        raise UnmodelledOperation(f"no latency model for operation {operation!r}; profile and fit again")
-    return COMPONENTS[operation]
-
-
-SERVER_COMPONENTS: Final = frozenset({"server_he_s", "garble_s"})
-"""Components that the server's machine decides; the client's machine decides the others."""
-
-ERROR_QUANTILE: Final = 0.9
-
-
-def measured_operation(operations: Mapping[str, OperationModel], name: str, profile: str) -> OperationModel:
-    """The model of one operation.
-
-    Raises:
-        UnmodelledOperation: if the profile did not measure it.
-    """
-    if name not in operations:
-        raise UnmodelledOperation(
-            f"profile {profile} has no samples of {name!r}; measure again with `autoprivacy profile`"
-        )
-    return operations[name]
-
-
-@record
-class Correction:
-    """seconds = scale x (sum over operations) + per_layer_s x layers, for the quiet and for the typical time."""
-
-    quiet_scale: float
-    quiet_per_layer_s: float
-    typical_scale: float
-    typical_per_layer_s: float
+SCHEMA_VERSION: Final = 2
+LAYER_LEVEL: Final = 0.95
+NETWORK_LEVEL: Final = 0.8
+LINK: Final[Where] = ("link_s", "")
 
 
 @record
 class MachineModel:
-    """All operations of one machine profile, corrected by its measured runs.
+    """All operations of one machine profile, corrected by what it ran.
 
-    Typical times are at the machine's quiet speed; `reference_typical_s` is what the reference operation takes then.
-    `run_errors` are the relative errors of each run's latency, predicted with corrections that left it out.
+    Typical seconds are at the machine's quiet speed; `slowdown_median`, `slowdown_p95` say how slow it typically was.
+    `layer_errors`, `run_errors` are relative errors of typical times of whole layers and of whole inferences, each
+    predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     profile_id: str
     profile_name: str
     reference_typical_s: float
+    slowdown_median: float
     slowdown_p95: float
-    operations: dict[str, OperationModel]
-    corrections: dict[str, Correction]
+    operations: tuple[OperationModel, ...]
+    corrections: tuple[Correction, ...]
+    layer_errors: tuple[float, ...]
     run_errors: tuple[float, ...]
+    worker_slowdown: tuple[tuple[int, float], ...]
 
-    def operation(self, name: str) -> OperationModel:
+    def predictor(self) -> "Predictor":
+        """The model, ready to be asked often."""
+        return Predictor(
+            self,
+            {model.key: model for model in self.operations},
+            {(each.part, each.kernel): each for each in self.corrections},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A machine model with its parts by key."""
+
+    model: MachineModel
+    operations: dict[Key, OperationModel]
+    corrections: dict[Where, Correction]
+
+    def operation(self, handled: Handled) -> OperationModel:
         """The model of one operation.
 
         Raises:
             UnmodelledOperation: if the profile did not measure it.
         """
-        return measured_operation(self.operations, name, self.profile_name)
+        return find(self.operations, handled, self.model.profile_name)
 
-    def component(self, name: str, work: Iterable[Handled], layers: int) -> tuple[float, float]:
-        """Quiet and typical seconds of one component of `work`, which spans `layers` layers."""
-        quiet, typical = _composed(self.operations, name, work, self.profile_name)
-        correction = self.corrections[name]
-        quiet = correction.quiet_scale * quiet + correction.quiet_per_layer_s * layers
-        typical = correction.typical_scale * typical + correction.typical_per_layer_s * layers
-        return min(quiet, typical), typical
+    def seconds(self, handled: Handled) -> Seconds:
+        """Seconds of a work by itself, in a loop."""
+        model = self.operation(handled)
+        quiet = model.quiet_s(handled)
+        return Seconds(quiet, max(quiet, model.typical_s(handled)))
+
+    def correction(self, where: Where) -> Correction:
+        """What is known of a part of layers."""
+        return self.corrections.get(where) or uncorrected(*where)
+
+    def layer(self, work: Iterable[Handled]) -> dict[Where, Seconds]:
+        """Corrected seconds of one layer's parts, here; the link apart."""
+        return {
+            where: self.correction(where)(added(each, self.seconds))
+            for where, each in by_part(work).items()
+            if where != LINK
+        }
 
     @property
-    def relative_doubt(self) -> float:
-        """How far a whole inference's prediction may be off, relative: the ERROR_QUANTILE of `run_errors`."""
-        return float(np.quantile(np.abs(self.run_errors), ERROR_QUANTILE))
+    def layer_doubt(self) -> float:
+        """Half-width of the relative interval of a layer's time."""
+        return conformal_quantile(self.model.layer_errors, LAYER_LEVEL)
+
+    @property
+    def network_doubt(self) -> float:
+        """Half-width of the relative interval of a whole inference's time."""
+        return conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
 
 
 def fit(profile: MachineProfile) -> MachineModel:
@@ -118,58 +108,85 @@ def fit(profile: MachineProfile) -> MachineModel:
     Raises:
         UnmodelledOperation: if the profile holds an operation without a model, or too few measured runs.
     """
-    machine = profile.header.machine
-    operations = fit_operations(sample for sample in profile.samples if is_modelled(sample, machine))
-    for run in profile.runs:
-        if missing := set(COMPONENTS.values()) - set(run.components):
-            raise UnmodelledOperation(f"measured run {run.name} lacks {', '.join(sorted(missing))}; profile again")
-    if len(profile.runs) < 3:
+    header = profile.header
+    if len(profile.runs) < 3 or not profile.layers:
         raise UnmodelledOperation(
-            f"profile {profile.header.name} holds {len(profile.runs)} measured runs; profile again"
+            f"profile {header.name} holds {len(profile.runs)} measured runs and {len(profile.layers)} layers; "
+            "profile again"
         )
-    return MachineModel(
-        schema_version=1,
-        profile_id=profile.header.id,
-        profile_name=profile.header.name,
-        reference_typical_s=profile.header.conditions.reference_quiet_s,
-        slowdown_p95=profile.header.conditions.reference_slowdown_p95,
+    operations = fit_operations(sample for sample in profile.samples if is_modelled(sample, header.machine))
+    conditions = header.conditions
+    bare = MachineModel(
+        schema_version=SCHEMA_VERSION,
+        profile_id=header.id,
+        profile_name=header.name,
+        reference_typical_s=conditions.reference_typical_s,
+        slowdown_median=conditions.reference_slowdown_median,
+        slowdown_p95=conditions.reference_slowdown_p95,
         operations=operations,
-        corrections=_corrections(operations, profile.runs),
-        run_errors=tuple(_left_out_error(operations, profile.runs, index) for index in range(len(profile.runs))),
+        corrections=(),
+        layer_errors=(),
+        run_errors=(),
+        worker_slowdown=_worker_slowdown(profile),
     )
+    predictor = bare.predictor()
+    corrections = _corrections(predictor, profile.layers, profile.runs)
+    layer_errors, run_errors = _left_out_errors(predictor, profile)
+    return replace(bare, corrections=corrections, layer_errors=layer_errors, run_errors=run_errors)
 
 
-def _composed(
-    operations: Mapping[str, OperationModel], component: str, work: Iterable[Handled], profile: str
-) -> tuple[float, float]:
-    """Quiet and typical sums of the operations that make up one component."""
-    mine = [handled for handled in work if component_of(handled.operation) == component]
-    models = [measured_operation(operations, handled.operation, profile) for handled in mine]
-    return (
-        sum(model.quiet_s(handled) for model, handled in zip(models, mine, strict=True)),
-        sum(model.typical_s(handled) for model, handled in zip(models, mine, strict=True)),
-    )
+def _corrections(
+    predictor: Predictor, layers: Sequence[MeasuredLayer], runs: Sequence[MeasuredRun]
+) -> tuple[Correction, ...]:
+    seen = observations(layers, predictor.seconds)
+    return (*fit_corrections(seen), fit_correction(LINK, _links(predictor, runs)))
 
 
-def _corrections(operations: dict[str, OperationModel], runs: Sequence[MeasuredRun]) -> dict[str, Correction]:
-    rows: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
-    found = {}
-    for component in dict.fromkeys(COMPONENTS.values()):
-        rows[component] = [(*_composed(operations, component, run.work, run.name), run.layers) for run in runs]
-        quiet, typical, layers = map(np.array, zip(*rows[component], strict=True))
-        measured = [run.components[component] for run in runs]
-        found[component] = Correction(
-            *non_negative(np.stack([quiet, layers], axis=1), np.array([m.quiet_s for m in measured])),
-            *non_negative(np.stack([typical, layers], axis=1), np.array([m.typical_s for m in measured])),
-        )
+def _links(predictor: Predictor, runs: Sequence[MeasuredRun]) -> list[Observation]:
+    """What whole runs say of the link, a layer."""
+    found = []
+    for run in runs:
+        if "link_s" not in run.components:
+            raise UnmodelledOperation(f"measured run {run.name} lacks link_s; profile again")
+        composed, measured = _composed_link(predictor, run), run.components["link_s"]
+        found.append(Observation(run.name, _shared(composed, run.layers), _shared(measured, run.layers)))
     return found
 
 
-def _left_out_error(operations: dict[str, OperationModel], runs: Sequence[MeasuredRun], index: int) -> float:
-    run = runs[index]
-    corrections = _corrections(operations, [*runs[:index], *runs[index + 1 :]])
-    predicted = 0.0
-    for component, correction in corrections.items():
-        _, typical = _composed(operations, component, run.work, run.name)
-        predicted += correction.typical_scale * typical + correction.typical_per_layer_s * run.layers
-    return predicted / run.latency.typical_s - 1
+def _composed_link(predictor: Predictor, run: MeasuredRun) -> Seconds:
+    return added([work for work in run.work if work.operation == "transfer"], predictor.seconds)
+
+
+def _shared(seconds: Seconds, layers: int) -> Seconds:
+    return Seconds(seconds.quiet_s / layers, seconds.typical_s / layers)
+
+
+def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Relative errors of typical times of layers and of runs, with corrections that left out the run."""
+    layer_errors, run_errors = [], []
+    for run in profile.runs:
+        own = [layer for layer in profile.layers if layer.run == run.name]
+        others = [layer for layer in profile.layers if layer.run != run.name]
+        corrections = _corrections(predictor, others, [each for each in profile.runs if each.name != run.name])
+        left = replace(predictor, corrections={(each.part, each.kernel): each for each in corrections})
+        total = left.correction(LINK)(_shared(_composed_link(left, run), run.layers)).typical_s * run.layers
+        for layer in own:
+            parts = left.layer(layer.work)
+            known = {where: seconds for where, seconds in parts.items() if where[0] in layer.components}
+            predicted = sum(seconds.typical_s for seconds in known.values())
+            measured = sum(layer.components[part].typical_s for part in {where[0] for where in known})
+            layer_errors.append(predicted / measured - 1)
+            total += sum(seconds.typical_s for seconds in parts.values())
+        if own:
+            run_errors.append(total / run.latency.typical_s - 1)
+    return tuple(layer_errors), tuple(run_errors)
+
+
+def _worker_slowdown(profile: MachineProfile) -> tuple[tuple[int, float], ...]:
+    """Median slow-down of the server's HE operations by number of workers."""
+    import numpy as np
+
+    found: dict[int, list[float]] = {1: [1.0]}
+    for sample in profile.parallel:
+        found.setdefault(sample.workers, []).append(sample.typical_slowdown)
+    return tuple((workers, float(np.median(values))) for workers, values in sorted(found.items()))

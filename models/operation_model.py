@@ -1,186 +1,249 @@
-"""Seconds of one operation, from what it handles: analytic models, fitted per machine profile.
+"""Seconds of one operation on one machine: which way of predicting was chosen, on what grounds, and how far it errs.
 
-Every model is linear in its features, and the features are totals over calls, so that a sum of works is predicted by
-the sum of their features. Coefficients are at least zero (non-negative least squares on relative errors).
+**Selection.** Samples are put apart in two: those that a seeded generator holds out (`held_out`), which no fit and no
+choice sees, and the rest. On the rest every candidate predicts whole groups that its fit left out: all samples of one
+n, then all of one number of limbs (without an HE set: of one size). The candidate with the least mean absolute error is
+nominated; a learned one is taken only if it also beats the analytic one on the samples that were held out. What was
+taken is fitted again on all samples.
 
-| symbol | meaning |
-|---|---|
-| calls, items, values | what a `Work` or `Sample` covers, in total |
-| n | ring degree |
+**Errors** are relative, of predictions that did not see their group; intervals are conformal quantiles of them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from math import log2
-from typing import Final, Protocol
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from math import ceil, inf
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.hwprofiles.machine_profile import Machine, Sample, WorkDone
+from autoprivacy.hwprofiles.machine_profile import Machine, Sample
+from autoprivacy.models.candidates import CANDIDATES, LEAST_SAMPLES, Fit, Fitted, fit_analytic
+from autoprivacy.models.features import DESCRIPTION, Handled, Key, description, key_of, matrix, names_of
 
-
-class Handled(Protocol):
-    """What features are made of; a plan's `Work` and a profile's `Sample` both are."""
-
-    @property
-    def operation(self) -> str: ...  # noqa: D102 - see the table of `Work`
-    @property
-    def n(self) -> int: ...  # noqa: D102
-    @property
-    def calls(self) -> int: ...  # noqa: D102
-    @property
-    def items(self) -> int: ...  # noqa: D102
-    @property
-    def values(self) -> int: ...  # noqa: D102
-
-
-_CALL: Final = ("calls", "calls n", "calls n log n")
-FEATURES: Final[dict[str, tuple[str, ...]]] = {
-    "encrypt": _CALL,
-    "receive": _CALL,
-    "receive_add_share": _CALL,
-    "to_ntt": _CALL,
-    "from_ntt": _CALL,
-    "weighted_sum": ("calls", "items", "items n"),
-    "respond": (*_CALL, "items"),
-    "decrypt": (*_CALL, "items"),
-    "garble": ("calls", "items", "values", "items mapped"),
-    "evaluate": ("calls", "items", "values"),
-    "ot_send": ("calls", "items", "items mapped"),
-    "ot_receive": ("calls", "items", "items mapped"),
-    "transfer": ("calls", "items", "items mapped"),
+HOLD_OUT_SEED: Final = b"autoprivacy: settings that no selection sees"
+HOLD_OUT_SHARE: Final = 0.15
+LEAST_FOR_HOLD_OUT: Final = 8
+LEAST_SEEN: Final = 3
+_RANGED_HE: Final = ("log2 n", "limbs", "log2 items a call")
+_RANGED: Final = {
+    "garble": ("log2 values a call", "log2 items a call"),
+    "evaluate": ("log2 values a call", "log2 items a call"),
+    "transfer": ("log2 bytes a call",),
 }
-"""The features of every operation that is modelled."""
-
-MAPPED_BYTES: Final = 128 * 1024
-"""glibc's default M_MMAP_THRESHOLD: what is larger is mapped afresh by each call, and pays for its page faults."""
-
-ITEM_BYTES: Final = {"garble": 32, "ot_send": 16, "ot_receive": 16, "transfer": 1}
-"""Bytes of memory that one item takes, where a call makes one large block of them."""
+"""In what a call may lie outside of what was measured."""
+_SLACK: Final = 0.07
+OPERATION_LEVEL: Final = 0.95
+MARGIN: Final = 0.9
+"""A learned model must bring the cross-validated error below this share of the analytic one's to be nominated."""
 
 
-def features(handled: Handled) -> NDArray[np.float64]:
-    """The feature vector of one work or sample, in the order of `FEATURES`.
+@record
+class Errors:
+    """Mean absolute relative errors of one candidate: groups left out, and samples held out (None: too few)."""
 
-    Raises:
-        UnmodelledOperation: rather than a time of zero.
-    """
-    names = FEATURES.get(handled.operation)
-    if names is None:
-        raise UnmodelledOperation(f"no latency model for operation {handled.operation!r}; profile and fit again")
-    n = handled.n
-    value = {
-        "calls": handled.calls,
-        "calls n": handled.calls * n,
-        "calls n log n": handled.calls * n * (log2(n) if n else 0.0),
-        "items": handled.items,
-        "items n": handled.items * n,
-        "values": handled.values,
-        "items mapped": handled.calls * _mapped(handled),
-    }
-    return np.array([value[name] for name in names], dtype=float)
-
-
-def _mapped(handled: Handled) -> float:
-    """Items of one call beyond `MAPPED_BYTES`."""
-    item_bytes = ITEM_BYTES.get(handled.operation, 0)
-    if not item_bytes or not handled.calls:
-        return 0.0
-    return max(0.0, handled.items / handled.calls - MAPPED_BYTES / item_bytes)
+    candidate: str
+    left_out: float | None
+    held_out: float | None
 
 
 @record
 class OperationModel:
-    """One fitted operation: coefficients (seconds per feature) for the quiet and the typical time.
+    """One fitted operation: how quiet and typical times are predicted, and how well.
 
-    `relative_errors` are those of each setting, predicted by a fit that left it out; `n_range` and `items_range` say
-    where a prediction interpolates.
+    `left_out_errors` are those of the chosen candidate on groups that it did not see; `reason` says why it was chosen.
+    `low`, `high` are the least and greatest description (`features.DESCRIPTION`) that was measured.
     """
 
     operation: str
-    quiet: tuple[float, ...]
-    typical: tuple[float, ...]
-    relative_errors: tuple[float, ...]
-    n_range: tuple[int, int]
-    items_range: tuple[int, int]
+    kernel: str
+    variant: str
+    samples: int
+    quiet: Fitted
+    typical: Fitted
+    reason: str
+    candidates: tuple[Errors, ...]
+    left_out_errors: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def key(self) -> Key:
+        """What it is the model of."""
+        return Key(self.operation, self.kernel, self.variant)
 
     def quiet_s(self, handled: Handled) -> float:
         """Predicted quiet seconds."""
-        return float(features(handled) @ np.array(self.quiet))
+        return self.quiet.seconds(handled)
 
     def typical_s(self, handled: Handled) -> float:
-        """Predicted typical seconds, never below quiet."""
-        return max(self.quiet_s(handled), float(features(handled) @ np.array(self.typical)))
+        """Predicted typical seconds (at the machine's quiet speed), never below quiet."""
+        return max(self.quiet_s(handled), self.typical.seconds(handled))
+
+    @property
+    def doubt(self) -> float:
+        """Half-width of the relative interval that holds OPERATION_LEVEL of such errors."""
+        return conformal_quantile(self.left_out_errors, OPERATION_LEVEL)
+
+    def beyond(self, handled: Handled) -> tuple[str, ...]:
+        """In what a call lies outside all that was measured, by name; sizes may be 5 % beyond."""
+        ranged = _RANGED_HE if handled.n else _RANGED.get(handled.operation, ("log2 items a call",))
+        return tuple(
+            name
+            for name, value, low, high in zip(DESCRIPTION, description(handled), self.low, self.high, strict=True)
+            if name in ranged and not low - _SLACK <= value <= high + _SLACK
+        )
 
 
-def solve(samples: Sequence[Handled], seconds: Sequence[float]) -> tuple[float, ...]:
-    """Non-negative coefficients with the least squared relative error.
+def conformal_quantile(errors: Sequence[float], level: float) -> float:
+    """The absolute error that one more exchangeable error exceeds with probability at most 1 - level.
 
-    >>> from autoprivacy.hwprofiles.machine_profile import WorkDone
-    >>> at = lambda items: WorkDone("ot_send", 0, 0, 1, items)
-    >>> [round(c, 9) for c in solve([at(10), at(20)], [3.0, 5.0])]
-    [1.0, 0.2, 0.0]
+    With fewer than level / (1 - level) errors the greatest one stands in, doubled.
+
+    >>> conformal_quantile([0.01 * k for k in range(1, 20)], 0.95)
+    0.19
+    >>> conformal_quantile([0.1, -0.2], 0.95)
+    0.4
     """
-    return non_negative(np.array([features(sample) for sample in samples]), np.array(seconds))
+    ordered = sorted(abs(error) for error in errors)
+    if not ordered:
+        return 1.0
+    rank = ceil(round((len(ordered) + 1) * level, 9))
+    return float(ordered[rank - 1] if rank <= len(ordered) else 2 * ordered[-1])
 
 
-def non_negative(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients (columns,), at least 0, for which matrix @ coefficients is relatively closest to `target`."""
-    from scipy.optimize import nnls
-
-    scale = matrix.max(axis=0)
-    scale[scale == 0] = 1.0
-    coefficients, _ = nnls(matrix / scale / target[:, None], np.ones(len(target)))
-    return tuple(float(value) for value in coefficients / scale)
-
-
-def fit_operations(samples: Iterable[Sample]) -> dict[str, OperationModel]:
-    """Fit every operation that was measured, and predict each setting from the others.
-
-    Raises:
-        UnmodelledOperation: if there is an operation without a model.
-    """
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.operation].append(sample)
-    return {name: _fit_operation(name, group) for name, group in sorted(groups.items())}
+def held_out(sample: Sample) -> bool:
+    """Whether the generator keeps a setting away from fits and choices; a property of the setting alone."""
+    text = repr((*key_of(sample), description(sample).tolist(), sample.processes)).encode()
+    draw = int.from_bytes(blake2b(text, key=HOLD_OUT_SEED[:64], digest_size=8).digest(), "big") / 2**64
+    return draw < HOLD_OUT_SHARE
 
 
 def is_modelled(sample: Sample, machine: Machine) -> bool:
-    """Whether the models above know such a setting: one limb, packing `coefficients`, the machine's own code path."""
-    return (
-        sample.operation in FEATURES
-        and sample.limbs == 1
-        and sample.processes == 1
-        and sample.kernel in {"", "ring"}
-        and sample.privacy in {"", "uniform"}
-        and sample.state in {"", "streamed"}
-        and sample.code_path in {"", machine.aes_path, machine.ring_path}
-    )
+    """Whether a sample is of what an inference does here: one process, on the code paths that this machine takes."""
+    return sample.processes == 1 and sample.code_path in {"", machine.aes_path, machine.ring_path}
 
 
-def _fit_operation(name: str, samples: list[Sample]) -> OperationModel:
-    errors = []
-    for left_out in samples:
-        rest = [sample for sample in samples if _setting(sample) != _setting(left_out)]
-        if len(rest) >= 2:
-            predicted = float(features(left_out) @ np.array(solve(rest, [s.quiet_s for s in rest])))
-            errors.append(predicted / left_out.quiet_s - 1)
-    ns, items = [sample.n for sample in samples], [sample.items for sample in samples]
+def fit_operations(samples: Iterable[Sample]) -> tuple[OperationModel, ...]:
+    """A model for every operation that was measured.
+
+    Raises:
+        UnmodelledOperation: if there is an operation without features.
+    """
+    groups: dict[Key, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[key_of(sample)].append(sample)
+    return tuple(_fit_operation(key, group) for key, group in sorted(groups.items()))
+
+
+def _fit_operation(key: Key, samples: list[Sample]) -> OperationModel:
+    names_of(key)
+    kept = [sample for sample in samples if held_out(sample)] if len(samples) >= LEAST_FOR_HOLD_OUT else []
+    seen = [sample for sample in samples if sample not in kept]
+    tried = CANDIDATES if len(seen) >= LEAST_SAMPLES else {"analytic": fit_analytic}
+    errors = {name: _left_out(fit, seen) for name, fit in tried.items()}
+    table = tuple(Errors(name, _mean(errors[name]), _held_out_error(tried[name], seen, kept)) for name in tried)
+    chosen, reason = _choose(table)
+    fit = tried[chosen]
+    seconds = [sample.quiet_s for sample in samples]
+    rows = np.array([description(sample) for sample in samples])
     return OperationModel(
-        operation=name,
-        quiet=solve(samples, [sample.quiet_s for sample in samples]),
-        typical=solve(samples, [sample.typical_s for sample in samples]),
-        relative_errors=tuple(errors),
-        n_range=(min(ns), max(ns)),
-        items_range=(min(items), max(items)),
+        *key,
+        samples=len(samples),
+        quiet=fit(samples, seconds),
+        typical=fit(samples, [sample.typical_s for sample in samples]),
+        reason=reason,
+        candidates=table,
+        left_out_errors=tuple(errors[chosen]),
+        low=tuple(rows.min(axis=0).tolist()),
+        high=tuple(rows.max(axis=0).tolist()),
     )
 
 
-def _setting(sample: Sample) -> WorkDone:
-    """What is left out together: for HE all samples of one (n, q), else one sample."""
-    return replace(sample.work, items=0, bytes=0) if sample.n else sample.work
+def _choose(table: Sequence[Errors]) -> tuple[str, str]:
+    analytic = table[0]
+    if len(table) == 1 or analytic.left_out is None:
+        return analytic.candidate, "too few settings to learn from"
+    best = min(table, key=lambda errors: inf if errors.left_out is None else errors.left_out)
+    if best.left_out is None or best.left_out >= MARGIN * analytic.left_out:
+        return analytic.candidate, f"no learned model errs less than {MARGIN:.0%} as much on groups left out"
+    if best.held_out is None or analytic.held_out is None or best.held_out >= analytic.held_out:
+        return analytic.candidate, f"{best.candidate} errs less on groups left out, but not on settings held out"
+    return best.candidate, "errs less than the analytic model, on groups left out and on settings held out"
+
+
+def _left_out(fit: Fit, samples: Sequence[Sample]) -> list[float]:
+    """Relative errors of quiet times whose group the fit did not see."""
+    errors = []
+    for seen, unseen in _splits(samples):
+        model = fit(seen, [sample.quiet_s for sample in seen])
+        errors += [model.seconds(sample) / sample.quiet_s - 1 for sample in unseen]
+    return errors
+
+
+def _splits(samples: Sequence[Sample]) -> list[tuple[list[Sample], list[Sample]]]:
+    """Samples without and of each group; one by one where no group can be left out.
+
+    A group that alone shows what a feature costs cannot be told from the others, so it stays.
+    """
+    found = []
+    for group_of in (_by_degree, _by_limbs) if samples[0].n else (_by_size,):
+        for group in dict.fromkeys(map(group_of, samples)):
+            seen = [sample for sample in samples if group_of(sample) != group]
+            unseen = [sample for sample in samples if group_of(sample) == group]
+            if len(seen) >= LEAST_SEEN and not (~matrix(seen).any(axis=0) & matrix(unseen).any(axis=0)).any():
+                found.append((seen, unseen))
+    if found or len(samples) <= LEAST_SEEN:
+        return found
+    return [([each for each in samples if each is not one], [one]) for one in samples]
+
+
+def _by_degree(sample: Sample) -> Hashable:
+    return sample.n
+
+
+def _by_limbs(sample: Sample) -> Hashable:
+    return sample.limbs
+
+
+def _by_size(sample: Sample) -> Hashable:
+    """Sizes within an octave of one another go together."""
+    return (sample.values or sample.items or sample.bytes).bit_length()
+
+
+def _held_out_error(fit: Fit, seen: Sequence[Sample], kept: Sequence[Sample]) -> float | None:
+    if not kept:
+        return None
+    model = fit(seen, [sample.quiet_s for sample in seen])
+    return _mean([model.seconds(sample) / sample.quiet_s - 1 for sample in kept])
+
+
+def _mean(errors: Sequence[float]) -> float | None:
+    return float(np.mean(np.abs(errors))) if errors else None
+
+
+_STAND_INS: Final[dict[str, tuple[str, ...]]] = {
+    "flood": ("rerandomise", "uniform"),
+    "rerandomise": ("flood", "uniform"),
+    "uniform": ("rerandomise", "flood"),
+    "none": (),
+    "hot": ("",),
+}
+"""What stands in for a variant that was not measured: all of these add one encryption of zero and one mask."""
+
+
+def find(models: Mapping[Key, OperationModel], handled: Handled, profile: str) -> OperationModel:
+    """The model of an operation; a response under a privacy that was not measured is priced as under another.
+
+    Raises:
+        UnmodelledOperation: if the profile did not measure it.
+    """
+    key = key_of(handled)
+    for variant in (key.variant, *_STAND_INS.get(key.variant, ())):
+        if found := models.get(key._replace(variant=variant)):
+            return found
+    raise UnmodelledOperation(
+        f"profile {profile} has no samples of {str(key)!r}; measure again with `autoprivacy profile`"
+    )

@@ -1,26 +1,51 @@
 """Seconds of a network's inference, from its plan on a deployment: the sum of its parts, with an interval.
 
-Within a layer of schedule `online` nothing overlaps: each party waits for the other's message.
+Every part is a term of one layer, so that a search can tabulate it exactly: the HE of both parties, oblivious transfer,
+garbling, evaluation, and the link. Within a layer of schedule `online` each party waits for the other's message.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
-from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.models.machine_model import SERVER_COMPONENTS, MachineModel, component_of
+from autoprivacy.hwprofiles.machine_profile import Seconds
+from autoprivacy.models.layer_model import added, part_of
+from autoprivacy.models.link_model import LinkModel
+from autoprivacy.models.machine_model import LINK, MachineModel, Predictor
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
 
+SERVER_PARTS = frozenset({"server_he_s", "server_ot_s", "garble_s"})
+"""Parts that the server's machine decides; the client's machine decides the others."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Deployment:
-    """A server machine, a client machine, and the link between them (today: the client's loopback)."""
+    """A server machine, a client machine, and the link between them; without one, the client's loopback."""
 
     server: MachineModel
     client: MachineModel
+    link: LinkModel | None = None
+    workers: int = 1
 
-    def machine(self, component: str) -> MachineModel:
-        """The model of the machine that decides `component`."""
-        return self.server if component in SERVER_COMPONENTS else self.client
+    @cached_property
+    def server_predictor(self) -> Predictor:
+        """The server's model, ready to be asked."""
+        return self.server.predictor()
+
+    @cached_property
+    def client_predictor(self) -> Predictor:
+        """The client's model, ready to be asked."""
+        return self.client.predictor()
+
+    def predictor(self, part: str) -> Predictor:
+        """The model of the machine that decides a part."""
+        return self.server_predictor if part in SERVER_PARTS else self.client_predictor
+
+    @property
+    def slowdown_median(self) -> float:
+        """How slow the slower of both machines typically was, over its quiet speed."""
+        return max(self.server.slowdown_median, self.client.slowdown_median)
 
 
 @record
@@ -42,28 +67,65 @@ class Components:
 
 @record
 class LayerPrediction:
-    """One layer: typical seconds by component, and the quiet total."""
+    """One layer: typical seconds by component with their interval (95 %), and the quiet total."""
 
     name: str
     components: Components
     quiet_s: float
+    low_s: float
+    high_s: float
 
 
 @record
 class Prediction:
-    """One inference. `latency_s` is typical; [`low_s`, `high_s`] should hold a measured median in 80 % of runs.
+    """One inference.
 
-    `extrapolated` names the operations that were asked for beyond what was measured.
+    `latency_s` is typical: what the machines take at the speed that they typically had when they were profiled.
+    [`low_s`, `high_s`] should hold the median of a measurement at that speed in 80 % of cases; `quiet_s` is what
+    undisturbed machines take, `busy_s` what they take in their slowest 5 %. `memory_server_bytes` is beyond an idle
+    interpreter. `extrapolated` says what was asked for beyond what was measured, and in what.
     """
 
     latency_s: float
     low_s: float
     high_s: float
     quiet_s: float
+    busy_s: float
     layers: tuple[LayerPrediction, ...]
     bytes_up: int
     bytes_down: int
+    memory_server_bytes: int
     extrapolated: tuple[str, ...]
+
+
+EXTRAPOLATION = 2.0
+"""How many times as wide an interval is where something lies beyond what was measured."""
+
+
+def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Seconds]:
+    """Corrected seconds of one layer's parts, by part, at quiet speed; typical ones with their own disturbances.
+
+    Raises:
+        UnmodelledOperation: if the deployment's profiles lack an operation.
+    """
+    works = tuple(work)
+    found: dict[str, Seconds] = {}
+    for predictor, at_server in ((deployment.client_predictor, False), (deployment.server_predictor, True)):
+        mine = [each for each in works if (part_of(each.operation) in SERVER_PARTS) == at_server]
+        for (part, _), seconds in predictor.layer(mine).items():
+            before = found.get(part, Seconds(0.0, 0.0))
+            found[part] = Seconds(before.quiet_s + seconds.quiet_s, before.typical_s + seconds.typical_s)
+    transfers = [each for each in works if each.operation == "transfer"]
+    found["link_s"] = _link_seconds(transfers, deployment)
+    return found
+
+
+def _link_seconds(transfers: list[Work], deployment: Deployment) -> Seconds:
+    client = deployment.client_predictor
+    if deployment.link is None or deployment.link.loopback:
+        return client.correction(LINK)(added(transfers, client.seconds))
+    each = [deployment.link.message(transfer.bytes, up=transfer.state == "up") for transfer in transfers]
+    return Seconds(sum(one.quiet_s for one in each), sum(one.typical_s for one in each))
 
 
 def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
@@ -72,44 +134,72 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
     Raises:
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
-    for work in layer.work:
-        if work.limbs > 1:
-            raise UnmodelledOperation(
-                f"layer {layer.name}: {work.operation} on {work.limbs} limbs; profiles measure one-limb sets so far"
-            )
-    seconds = {
-        name: deployment.machine(name).component(name, layer.work, 1) for name in Components.__dataclass_fields__
-    }
-    components = Components(**{name: typical for name, (_, typical) in seconds.items()})
-    return LayerPrediction(layer.name, components, sum(quiet for quiet, _ in seconds.values()))
+    parts = layer_seconds(layer.work, deployment)
+    slowdown = deployment.slowdown_median
+
+    def typical(*names: str) -> float:
+        return slowdown * sum(parts[name].typical_s for name in names if name in parts)
+
+    components = Components(
+        client_he_s=typical("client_he_s"),
+        server_he_s=typical("server_he_s"),
+        ot_s=typical("client_ot_s", "server_ot_s"),
+        garble_s=typical("garble_s"),
+        evaluate_s=typical("evaluate_s"),
+        link_s=typical("link_s") if _is_loopback(deployment) else typical("link_s") / slowdown,
+    )
+    doubt = max(deployment.server_predictor.layer_doubt, deployment.client_predictor.layer_doubt)
+    if _beyond(layer, deployment):
+        doubt *= EXTRAPOLATION
+    return LayerPrediction(
+        name=layer.name,
+        components=components,
+        quiet_s=sum(each.quiet_s for each in parts.values()),
+        low_s=components.total_s / (1 + doubt),
+        high_s=components.total_s * (1 + doubt),
+    )
 
 
 def predict(plan: Plan, deployment: Deployment) -> Prediction:
-    """The latency of one inference.
+    """The latency of one inference; the interval is what the model errs by on whole inferences it has not seen.
 
-    The interval is the error that the model makes on whole inferences that it has not seen, doubled where a layer lies
-    beyond what was measured, around quiet and typical; its upper end also takes the slow-down of the worst 5 %.
+    Raises:
+        UnmodelledOperation: if the deployment's profiles lack an operation.
     """
     layers = tuple(predict_layer(layer, deployment) for layer in plan.layers)
     quiet = sum(layer.quiet_s for layer in layers)
     typical = sum(layer.components.total_s for layer in layers)
-    extrapolated = {w.operation for layer in plan.layers for w in layer.work if _extrapolates(w, deployment)}
-    doubt = max(deployment.server.relative_doubt, deployment.client.relative_doubt) * (2.0 if extrapolated else 1.0)
-    slowdown = max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)
+    extrapolated = sorted({name for layer in plan.layers for name in _beyond(layer, deployment)})
+    doubt = max(deployment.server_predictor.network_doubt, deployment.client_predictor.network_doubt)
+    if extrapolated:
+        doubt *= EXTRAPOLATION
     return Prediction(
         latency_s=typical,
-        low_s=quiet * max(0.0, 1 - doubt),
-        high_s=max(typical, quiet * slowdown) * (1 + doubt),
-        quiet_s=quiet,
+        low_s=typical / (1 + doubt),
+        high_s=typical * (1 + doubt),
+        quiet_s=min(quiet, typical),
+        busy_s=max(typical, quiet * max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)),
         layers=layers,
         bytes_up=plan.bytes_up,
         bytes_down=plan.bytes_down,
-        extrapolated=tuple(sorted(extrapolated)),
+        memory_server_bytes=plan.key_bytes + sum(layer.weight_bytes for layer in plan.layers),
+        extrapolated=tuple(extrapolated),
     )
 
 
-def _extrapolates(work: Work, deployment: Deployment) -> bool:
-    model = deployment.machine(component_of(work.operation)).operation(work.operation)
-    per_call = work.items / max(1, work.calls)
-    (n_low, n_high), (items_low, items_high) = model.n_range, model.items_range
-    return not (n_low <= work.n <= n_high and items_low <= per_call <= items_high)
+def _is_loopback(deployment: Deployment) -> bool:
+    return deployment.link is None or deployment.link.loopback
+
+
+def _beyond(layer: LayerPlan, deployment: Deployment) -> set[str]:
+    """What of a layer lies beyond what was measured: operation, and in what."""
+    found = set()
+    for work in layer.work:
+        if work.operation == "transfer" and not _is_loopback(deployment):
+            continue
+        model = deployment.predictor(part_of(work.operation)).operation(work)
+        if model.variant != (work.privacy if work.operation == "respond" else model.variant):
+            found.add(f"{work.operation} under {work.privacy}, priced as under {model.variant}")
+        if outside := model.beyond(work):
+            found.add(f"{model.key} ({', '.join(outside)})")
+    return found

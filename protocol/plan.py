@@ -41,8 +41,9 @@ class Work:
     `q_bits` and `limbs` are those of the ciphertexts that an operation works on, without the special prime;
     `limb_bits` are those of their widest limb, `special` is 1 with a special prime, `kept` counts the limbs of a
     response. `kernel` is "ring" for packing `coefficients`, "seal" for `slots`, "" where there is no HE set; `privacy`
-    is of responses. `state` says that weights are "streamed" from memory. `bytes` go over the wire; `wires` are input
-    and output bits of circuits. A machine profile's samples have the same fields (docs/formats.md).
+    is of responses. `state` says that weights are "streamed" from memory, and of a transfer whether it goes "up" to the
+    server or "down". `bytes` go over the wire; `wires` are input and output bits of circuits. A machine profile's
+    samples have the same fields (docs/formats.md).
     """
 
     operation: str
@@ -206,7 +207,7 @@ def plan_layer(
 
     work = [
         he("encrypt", counts.encrypt, bytes=up - HEADER_BYTES),
-        Work("transfer", 0, 0, calls=1, items=up, bytes=up),
+        Work("transfer", 0, 0, calls=1, items=up, bytes=up, state="up"),
         he("receive" if alone else "receive_add_share", counts.receive, bytes=up - HEADER_BYTES),
         he("rotate", counts.rotate),
         he("to_ntt", counts.to_ntt),
@@ -215,7 +216,7 @@ def plan_layer(
         he("swap_rows", counts.swap_rows),
         he("add", counts.add),
         he("respond", counts.respond, answered, kept=kept, privacy=privacy, bytes=down - HEADER_BYTES),
-        Work("transfer", 0, 0, calls=1, items=down, bytes=down),
+        Work("transfer", 0, 0, calls=1, items=down, bytes=down, state="down"),
         he("decrypt", counts.decrypt, answered, limbs=chosen.limbs[:kept], kept=kept, bytes=down - HEADER_BYTES),
     ]
     weight_bytes = counts.encode * product_bytes(n, chosen.limbs)
@@ -235,10 +236,10 @@ def _with_nonlinear(planned: LayerPlan, step: AgreedNonlinear) -> LayerPlan:
     ]
     work = (
         Work("ot_receive", 0, 0, calls=1, items=transfers, bytes=columns - HEADER_BYTES),
-        Work("transfer", 0, 0, calls=1, items=columns, bytes=columns),
+        Work("transfer", 0, 0, calls=1, items=columns, bytes=columns, state="up"),
         Work("ot_send", 0, 0, calls=1, items=transfers, bytes=columns - HEADER_BYTES),
         *(Work("garble", 0, 0, 1, gates, values, bytes=size, wires=wires) for gates, values, size, wires in batched),
-        Work("transfer", 0, 0, calls=1, items=tables, bytes=tables),
+        Work("transfer", 0, 0, calls=1, items=tables, bytes=tables, state="down"),
         *(Work("evaluate", 0, 0, 1, gates, values, bytes=size, wires=wires) for gates, values, size, wires in batched),
     )
     return replace(
@@ -257,7 +258,7 @@ def _with_logits(planned: LayerPlan, agreement: Agreement) -> LayerPlan:
     logits = HEADER_BYTES + opened_bytes(agreement)
     return replace(
         planned,
-        work=(*planned.work, Work("transfer", 0, 0, calls=1, items=logits, bytes=logits)),
+        work=(*planned.work, Work("transfer", 0, 0, calls=1, items=logits, bytes=logits, state="down")),
         frames_down=planned.frames_down + 1,
         bytes_down=planned.bytes_down + logits,
     )

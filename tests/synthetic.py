@@ -1,41 +1,44 @@
 """A machine whose every cost is known, because it was written down here and not measured."""
 
-from collections.abc import Iterable
+from functools import cache
 from math import log2
 
 from autoprivacy.hwprofiles.machine_profile import (
     Caches,
+    ChosenSet,
     Conditions,
     Header,
+    LayerShape,
     Machine,
     MachineProfile,
     Measured,
+    MeasuredLayer,
     MeasuredRun,
     Sample,
     Seconds,
     Software,
     WorkDone,
 )
+from autoprivacy.models.features import Handled
 from autoprivacy.models.machine_model import MachineModel, fit
-from autoprivacy.models.operation_model import Handled
 
 SLOWER = 1.25
 """Typical time over quiet time, everywhere."""
 
 SECONDS_PER_FEATURE = {
-    "encrypt": {"calls": 3e-5, "calls n": 2e-8, "calls n log n": 1e-9},
-    "receive": {"calls": 1e-5, "calls n": 5e-9, "calls n log n": 2e-9},
-    "receive_add_share": {"calls": 2e-5, "calls n": 6e-9, "calls n log n": 3e-9},
-    "to_ntt": {"calls": 2e-6, "calls n": 3e-9, "calls n log n": 1.5e-9},
-    "from_ntt": {"calls": 3e-6, "calls n": 2e-9, "calls n log n": 2.5e-9},
-    "weighted_sum": {"calls": 4e-6, "items": 1e-6, "items n": 8e-9},
-    "respond": {"calls": 5e-5, "calls n": 4e-8, "calls n log n": 5e-9, "items": 2e-8},
-    "decrypt": {"calls": 2e-5, "calls n": 3e-8, "calls n log n": 4e-9, "items": 1e-8},
+    "encrypt": {"calls": 3e-5, "nL": 2e-8, "nL log n": 1e-9},
+    "receive": {"calls": 1e-5, "nL": 5e-9},
+    "receive_add_share": {"calls": 2e-5, "nL": 6e-9},
+    "to_ntt": {"calls": 2e-6, "nL": 3e-9, "nL log n": 1.5e-9},
+    "from_ntt": {"calls": 3e-6, "nL": 2e-9, "nL log n": 2.5e-9},
+    "weighted_sum": {"calls": 4e-6, "items": 1e-6, "items nL": 8e-9},
+    "respond": {"calls": 5e-5, "nL": 4e-8, "nL log n": 5e-9, "items": 2e-8},
+    "decrypt": {"calls": 2e-5, "nL": 3e-8, "nL log n": 4e-9, "items": 1e-8},
     "garble": {"calls": 1e-4, "items": 9e-9, "values": 3e-7},
     "evaluate": {"calls": 2e-4, "items": 5e-9, "values": 4e-7},
     "ot_send": {"calls": 6e-5, "items": 2e-8},
     "ot_receive": {"calls": 7e-5, "items": 3e-8},
-    "transfer": {"calls": 2e-5, "items": 4e-10},
+    "transfer": {"calls": 2e-5, "bytes": 4e-10},
 }
 
 COMPONENT = {
@@ -49,8 +52,8 @@ COMPONENT = {
     "respond": "server_he_s",
     "garble": "garble_s",
     "evaluate": "evaluate_s",
-    "ot_send": "ot_s",
-    "ot_receive": "ot_s",
+    "ot_send": "server_ot_s",
+    "ot_receive": "client_ot_s",
     "transfer": "link_s",
 }
 
@@ -61,14 +64,15 @@ TRANSFERS = (16, 512, 4096, 65536, 1 << 18, 1 << 20)
 
 def seconds(handled: Handled) -> float:
     """The quiet time of a work or a sample on this machine, from the table above alone."""
-    n, calls, items, values = handled.n, handled.calls, handled.items, handled.values
+    calls, items, size = handled.calls, handled.items, handled.n * handled.limbs
     amounts = {
         "calls": calls,
-        "calls n": calls * n,
-        "calls n log n": calls * n * log2(n) if n else 0,
+        "nL": calls * size,
+        "nL log n": calls * size * log2(handled.n) if handled.n else 0,
         "items": items,
-        "items n": items * n,
-        "values": values,
+        "items nL": items * size,
+        "values": handled.values,
+        "bytes": handled.bytes,
     }
     return sum(cost * amounts[feature] for feature, cost in SECONDS_PER_FEATURE[handled.operation].items())
 
@@ -92,47 +96,88 @@ def sample(work: WorkDone, quiet_s: float) -> Sample:
     return Sample.of(work, measured)
 
 
+def he(operation: str, n: int, limb_bits: int, items: int = 0, *, limbs: int = 1) -> WorkDone:
+    """One call of an HE operation of packing `coefficients`, masked uniformly."""
+    return WorkDone(
+        operation,
+        n,
+        limb_bits * limbs,
+        calls=1,
+        items=items,
+        limbs=limbs,
+        limb_bits=limb_bits,
+        t_bits=16,
+        kept=1 if operation in {"respond", "decrypt"} else 0,
+        kernel="ring",
+        privacy="uniform" if operation == "respond" else "",
+        state="streamed" if operation == "weighted_sum" else "",
+    )
+
+
 def settings() -> list[WorkDone]:
     """Every operation at several settings."""
     found = []
     for n in DEGREES:
-        found += [WorkDone(name, n, 26, 1, 0, 0) for name in WITHOUT_ITEMS]
-        found += [WorkDone("weighted_sum", n, 26, 1, items, 0) for items in (1, 64)]
-        found += [WorkDone(name, n, 26, 1, items, 0) for name in ("respond", "decrypt") for items in (1, n // 2)]
+        for bits in (26, 53):
+            found += [he(name, n, bits) for name in WITHOUT_ITEMS]
+            found += [he("weighted_sum", n, bits, items) for items in (1, 64)]
+            found += [he(name, n, bits, items) for name in ("respond", "decrypt") for items in (1, n // 2)]
     for instances in (16, 128, 2048):
         for gates in (40, 90):
             found += [WorkDone(name, 0, 0, 1, gates * instances, instances) for name in ("garble", "evaluate")]
     for items in TRANSFERS:
-        found += [WorkDone(name, 0, 0, 1, items, 0) for name in ("ot_send", "ot_receive")]
-        found.append(WorkDone("transfer", 0, 0, 2, items, 0))
+        found += [WorkDone(name, 0, 0, 1, items) for name in ("ot_send", "ot_receive")]
+        found.append(WorkDone("transfer", 0, 0, 2, items, bytes=items))
     return found
 
 
+def layers(scale: float, per_layer_s: float) -> tuple[MeasuredLayer, ...]:
+    """Layers of six runs, in which each part takes `scale` times its operations, and `per_layer_s`."""
+    shape = LayerShape(1, 8, 8, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1)
+    chosen = ChosenSet("coefficients", 1024, (1,), None, 1 << 16, 4, 4, 1, 0, 0, "uniform", "")
+    found = []
+    for run, count in enumerate((1, 3, 2, 1, 2, 3)):
+        for index in range(count):
+            work = [each for each in settings() if each.n in {0, DEGREES[(run + index) % 3]}][run:]
+            parts = {part: per_layer_s for part in COMPONENT.values() if part != "link_s"}
+            for done in work:
+                if done.operation != "transfer":
+                    parts[COMPONENT[done.operation]] += scale * seconds(done)
+            measured = {part: Seconds(value, SLOWER * value) for part, value in parts.items()}
+            found.append(
+                MeasuredLayer(f"run{run}", f"layer{index}", shape, chosen, tuple(work), 24, 1000, 1000, measured)
+            )
+    return tuple(found)
+
+
 def runs(scale: float, per_layer_s: float) -> tuple[MeasuredRun, ...]:
-    """Whole inferences in which each component takes `scale` times its operations, and `per_layer_s` a layer."""
-    return tuple(
-        _run(
-            f"run{index}",
-            layers,
-            [work for work in settings() if work.n in {0, DEGREES[index % 3]}][index:],
-            scale,
-            per_layer_s,
-        )
-        for index, layers in enumerate((1, 3, 2, 1, 2, 3))
-    )
+    """Whole inferences of those layers."""
+    found: dict[str, list[MeasuredLayer]] = {}
+    for layer in layers(scale, per_layer_s):
+        found.setdefault(layer.run, []).append(layer)
+    return tuple(_run(name, own, scale, per_layer_s) for name, own in found.items())
 
 
-def _run(name: str, layers: int, works: Iterable[WorkDone], scale: float, per_layer_s: float) -> MeasuredRun:
-    work = tuple(works)
-    quiet = dict.fromkeys(COMPONENT.values(), per_layer_s * layers)
-    for done in work:
-        quiet[COMPONENT[done.operation]] += scale * seconds(done)
+def _run(name: str, own: list[MeasuredLayer], scale: float, per_layer_s: float) -> MeasuredRun:
+    work = tuple(each for layer in own for each in layer.work)
+    link = per_layer_s * len(own) + scale * sum(seconds(each) for each in work if each.operation == "transfer")
+    parts = {
+        "client_he_s": ("client_he_s",),
+        "server_he_s": ("server_he_s",),
+        "ot_s": ("client_ot_s", "server_ot_s"),
+        "garble_s": ("garble_s",),
+        "evaluate_s": ("evaluate_s",),
+    }
+    quiet = {
+        name: sum(layer.components[part].quiet_s for layer in own for part in those) for name, those in parts.items()
+    }
+    quiet["link_s"] = link
     total = sum(quiet.values())
     return MeasuredRun(
         name=name,
-        layers=layers,
+        layers=len(own),
         work=work,
-        components={component: Seconds(value, SLOWER * value) for component, value in quiet.items()},
+        components={part: Seconds(value, SLOWER * value) for part, value in quiet.items()},
         latency=Seconds(total, SLOWER * total),
     )
 
@@ -188,8 +233,10 @@ def profile(*, slower: float = 1.0, scale: float = 1.0, per_layer_s: float = 0.0
         header(),
         tuple(sample(work, slower * seconds(work)) for work in settings()),
         runs(slower * scale, slower * per_layer_s),
+        layers(slower * scale, slower * per_layer_s),
     )
 
 
+@cache
 def model(*, slower: float = 1.0, scale: float = 1.0, per_layer_s: float = 0.0) -> MachineModel:
     return fit(profile(slower=slower, scale=scale, per_layer_s=per_layer_s))

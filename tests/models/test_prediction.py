@@ -1,12 +1,13 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
-from autoprivacy.hwprofiles.machine_profile import MachineProfile
-from autoprivacy.models.machine_model import MachineModel, fit
-from autoprivacy.models.prediction import Components, Deployment, Prediction, predict, predict_layer
+from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, LinkSummary
+from autoprivacy.models.link_model import LinkModel, fit_link
+from autoprivacy.models.machine_model import MachineModel
+from autoprivacy.models.prediction import EXTRAPOLATION, Components, Deployment, Prediction, predict, predict_layer
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
 from tests import synthetic
 
@@ -30,19 +31,21 @@ def changed(plan: Plan, *, name: str, work: Work) -> Plan:
 def test_an_inference_takes_what_its_operations_take(model: MachineModel, planned: Plan) -> None:
     expected = sum(synthetic.seconds(work) for layer in planned.layers for work in layer.work)
     found = predict(planned, Deployment(model, model))
-    assert found.quiet_s == pytest.approx(expected, rel=1e-4)
-    assert found.latency_s == pytest.approx(synthetic.SLOWER * expected, rel=1e-4)
+    assert found.quiet_s == pytest.approx(expected, rel=1e-3)
+    assert found.latency_s == pytest.approx(model.slowdown_median * synthetic.SLOWER * expected, rel=1e-3)
 
 
 def test_components_are_those_of_their_operations(model: MachineModel, planned: Plan) -> None:
     for layer in planned.layers:
         expected = dict.fromkeys(Components.__dataclass_fields__, 0.0)
         for work in layer.work:
-            expected[synthetic.COMPONENT[work.operation]] += synthetic.SLOWER * synthetic.seconds(work)
+            part = synthetic.COMPONENT[work.operation]
+            component = "ot_s" if part in {"client_ot_s", "server_ot_s"} else part
+            expected[component] += model.slowdown_median * synthetic.SLOWER * synthetic.seconds(work)
         found = predict_layer(layer, Deployment(model, model)).components
         for name, value in expected.items():
-            assert getattr(found, name) == pytest.approx(value, rel=1e-4)
-        assert found.total_s == pytest.approx(sum(expected.values()), rel=1e-4)
+            assert getattr(found, name) == pytest.approx(value, rel=1e-3)
+        assert found.total_s == pytest.approx(sum(expected.values()), rel=1e-3)
 
 
 def test_layers_add_up(corrected: MachineModel, planned: Plan) -> None:
@@ -76,14 +79,17 @@ def test_each_machine_does_its_own_part(model: MachineModel, planned: Plan) -> N
 def test_the_interval_holds_the_point(model: MachineModel, corrected: MachineModel, planned: Plan) -> None:
     for deployment in (Deployment(model, model), Deployment(corrected, model)):
         found = predict(planned, deployment)
-        assert 0 <= found.low_s <= found.quiet_s <= found.latency_s <= found.high_s
+        assert 0 < found.quiet_s <= found.latency_s <= found.busy_s
+        assert found.low_s <= found.latency_s <= found.high_s
+        for layer in found.layers:
+            assert layer.low_s <= layer.components.total_s <= layer.high_s
 
 
-def test_a_machine_that_slows_down_more_widens_the_interval_upwards(model: MachineModel, planned: Plan) -> None:
+def test_a_machine_that_slows_down_more_is_slower_when_busy(model: MachineModel, planned: Plan) -> None:
     restless = replace(model, slowdown_p95=4.0)
     calm, worse = predict(planned, Deployment(model, model)), predict(planned, Deployment(model, restless))
-    assert worse.high_s > calm.high_s
-    assert (worse.latency_s, worse.low_s) == (calm.latency_s, calm.low_s)
+    assert worse.busy_s > calm.busy_s
+    assert (worse.latency_s, worse.quiet_s) == (calm.latency_s, calm.quiet_s)
 
 
 def test_a_model_that_errs_more_widens_the_interval(model: MachineModel, planned: Plan) -> None:
@@ -94,28 +100,44 @@ def test_a_model_that_errs_more_widens_the_interval(model: MachineModel, planned
     assert unsure.latency_s == sure.latency_s
 
 
+def link(*, round_trip_s: float, rate: float) -> LinkModel:
+    """A declared link."""
+    summary = LinkSummary(round_trip_s, rate, rate / 2, rate, 0.0, 0.0)
+    header = LinkHeader(1, "id", "wan", "declared", "", "test", "", "", False, False, "", summary, None, None, True)  # noqa: FBT003
+    return fit_link(LinkProfile(header, ()))
+
+
+def test_a_declared_link_takes_half_a_round_trip_a_message_and_its_bytes(model: MachineModel, planned: Plan) -> None:
+    near, far = predict(planned, Deployment(model, model)), link(round_trip_s=0.08, rate=1e6)
+    found = predict(planned, Deployment(model, model, far))
+    messages = sum(layer.frames_up + layer.frames_down for layer in planned.layers)
+    up = sum(layer.bytes_up for layer in planned.layers)
+    down = sum(layer.bytes_down for layer in planned.layers)
+    expected = messages * 0.04 + up / 1e6 + down / 0.5e6
+    assert sum(layer.components.link_s for layer in found.layers) == pytest.approx(expected, rel=1e-9)
+    for one, other in zip(near.layers, found.layers, strict=True):
+        assert replace(one.components, link_s=0.0) == replace(other.components, link_s=0.0)
+
+
 def test_what_was_measured_is_not_called_extrapolated(model: MachineModel, planned: Plan) -> None:
-    assert "encrypt" not in predict(planned, Deployment(model, model)).extrapolated
+    assert not any(name.startswith("encrypt") for name in predict(planned, Deployment(model, model)).extrapolated)
 
 
 @pytest.mark.parametrize(
     "work",
     [
-        Work("encrypt", 32768, 26, calls=1, items=0),
-        Work("weighted_sum", 512, 26, calls=1, items=2),
-        Work("weighted_sum", 2048, 26, calls=2, items=1000),
-        Work("transfer", 0, 0, calls=1, items=1 << 30),
+        Work(**asdict(synthetic.he("encrypt", 32768, 26))),
+        Work(**asdict(synthetic.he("weighted_sum", 512, 26, 2))),
+        Work(**asdict(synthetic.he("weighted_sum", 2048, 26, 1000))),
+        Work("transfer", 0, 0, calls=1, items=1 << 30, bytes=1 << 30),
     ],
 )
 def test_what_lies_beyond_the_measurements_is_named_and_doubted(planned: Plan, model: MachineModel, work: Work) -> None:
     vague = replace(model, run_errors=(-0.1, 0.1, 0.1))
     deployment = Deployment(vague, vague)
-    inside = replace(planned, layers=planned.layers[1:])
-    outside = changed(planned, name="far", work=work)
-    before, after = predict(inside, deployment), predict(outside, deployment)
-    assert work.operation in after.extrapolated
-    if before.extrapolated == ():
-        assert after.high_s / after.latency_s > before.high_s / before.latency_s
+    found = predict(changed(planned, name="far", work=work), deployment)
+    assert any(name.startswith(work.operation) for name in found.extrapolated)
+    assert found.high_s / found.latency_s == pytest.approx(1 + EXTRAPOLATION * vague.predictor().network_doubt)
 
 
 def test_an_unknown_operation_never_costs_nothing(model: MachineModel, planned: Plan) -> None:
@@ -125,12 +147,7 @@ def test_an_unknown_operation_never_costs_nothing(model: MachineModel, planned: 
 
 
 def test_an_operation_that_one_machine_never_measured_is_refused(model: MachineModel, planned: Plan) -> None:
-    profile = synthetic.profile()
-    runs = tuple(
-        replace(run, work=tuple(work for work in run.work if work.operation != "garble")) for run in profile.runs
-    )
-    samples = tuple(sample for sample in profile.samples if sample.operation != "garble")
-    lacking = fit(MachineProfile(profile.header, samples, runs))
+    lacking = replace(model, operations=tuple(each for each in model.operations if each.operation != "garble"))
     predict(planned, Deployment(server=model, client=lacking))
     with pytest.raises(UnmodelledOperation, match=r"synthetic.*garble"):
         predict(planned, Deployment(server=lacking, client=model))

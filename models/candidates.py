@@ -1,0 +1,197 @@
+"""Ways to predict an operation's seconds, and their JSON forms. A model is fitted on seconds of whole samples.
+
+| candidate | seconds |
+|---|---|
+| analytic | sum of features times coefficients >= 0, least squares of relative errors |
+| linear | exp of a linear function of the description and the logarithms of the analytic features (ridge) |
+| forest | analytic times exp of a random forest of the description |
+| boosted | analytic times exp of gradient-boosted trees (XGBoost) of the description |
+
+The last three are *learned*. What they see is one call; seconds are those of a call times calls.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprivacy.common.records import record
+from autoprivacy.models.features import Handled, description, features, matrix
+
+if TYPE_CHECKING:
+    from sklearn.tree import DecisionTreeRegressor
+
+Floats: TypeAlias = NDArray[np.float64]
+SEED: Final = 2020
+TREES: Final = 30
+LEAST_SAMPLES: Final = 12
+"""Below this a learned model is not tried."""
+
+
+@record
+class Analytic:
+    """Seconds per feature (`features.names_of`)."""
+
+    kind: Literal["analytic"]
+    coefficients: tuple[float, ...]
+
+    def seconds(self, handled: Handled) -> float:
+        """Predicted seconds of all calls."""
+        return float(features(handled) @ np.array(self.coefficients))
+
+
+@record
+class LogLinear:
+    """log seconds of a call = intercept + weights @ (description, log features of a call)."""
+
+    kind: Literal["linear"]
+    intercept: float
+    weights: tuple[float, ...]
+
+    def seconds(self, handled: Handled) -> float:
+        """Predicted seconds of all calls."""
+        calls = max(1, handled.calls)
+        return calls * float(np.exp(self.intercept + _logs(handled) @ np.array(self.weights)))
+
+
+@record
+class Tree:
+    """A regression tree: `feature` is -1 at a leaf, whose value is `value`; else `low` where x <= `threshold`."""
+
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    value: tuple[float, ...]
+
+    def __call__(self, x: Floats) -> float:
+        """The value for one description."""
+        node = 0
+        while self.feature[node] >= 0:
+            node = self.low[node] if x[self.feature[node]] <= self.threshold[node] else self.high[node]
+        return self.value[node]
+
+
+@record
+class Forest:
+    """An analytic model times exp of the sum of trees times `weight`."""
+
+    kind: Literal["forest", "boosted"]
+    base: Analytic
+    trees: tuple[Tree, ...]
+    weight: float
+
+    def seconds(self, handled: Handled) -> float:
+        """Predicted seconds of all calls."""
+        x = description(handled).astype(np.float32).astype(float)  # as their libraries see it
+        return self.base.seconds(handled) * float(np.exp(self.weight * sum(tree(x) for tree in self.trees)))
+
+
+Fitted: TypeAlias = Analytic | LogLinear | Forest
+Fit: TypeAlias = Callable[[Sequence[Handled], Sequence[float]], Fitted]
+
+
+def non_negative(rows: Floats, target: Floats) -> tuple[float, ...]:
+    """Coefficients (columns,), at least 0, for which rows @ coefficients is relatively closest to `target`."""
+    from scipy.optimize import nnls
+
+    scale = rows.max(axis=0)
+    scale[scale == 0] = 1.0
+    coefficients, _ = nnls(rows / scale / target[:, None], np.ones(len(target)))
+    return tuple(float(value) for value in coefficients / scale)
+
+
+def fit_analytic(samples: Sequence[Handled], seconds: Sequence[float]) -> Analytic:
+    """Non-negative coefficients with the least squared relative error.
+
+    >>> from autoprivacy.hwprofiles.machine_profile import WorkDone
+    >>> at = lambda items: WorkDone("ot_send", 0, 0, 1, items)
+    >>> [round(c, 9) for c in fit_analytic([at(10), at(20)], [3.0, 5.0]).coefficients]
+    [1.0, 0.2, 0.0]
+    """
+    return Analytic("analytic", non_negative(matrix(samples), np.array(seconds)))
+
+
+def fit_linear(samples: Sequence[Handled], seconds: Sequence[float]) -> LogLinear:
+    """Ridge regression of log seconds."""
+    from sklearn.linear_model import RidgeCV
+
+    rows = np.array([_logs(sample) for sample in samples])
+    found = RidgeCV(alphas=np.logspace(-4, 2, 7)).fit(rows, np.log(_per_call(samples, seconds)))
+    return LogLinear("linear", float(found.intercept_), tuple(float(weight) for weight in found.coef_))
+
+
+def fit_forest(samples: Sequence[Handled], seconds: Sequence[float]) -> Forest:
+    """A random forest of what the analytic model leaves."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    base, rows, left = _residual(samples, seconds)
+    found = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=SEED, n_jobs=1).fit(rows, left)
+    return Forest("forest", base, tuple(_tree(each) for each in found.estimators_), 1 / TREES)
+
+
+def fit_boosted(samples: Sequence[Handled], seconds: Sequence[float]) -> Forest:
+    """XGBoost's trees of what the analytic model leaves."""
+    import xgboost
+
+    base, rows, left = _residual(samples, seconds)
+    parameters = {"max_depth": 3, "eta": 0.2, "lambda": 1.0, "base_score": 0.0, "seed": SEED, "nthread": 1}
+    data = xgboost.DMatrix(rows, left, feature_names=[f"f{index}" for index in range(rows.shape[1])])
+    table = xgboost.train(parameters, data, num_boost_round=TREES).trees_to_dataframe()
+    return Forest("boosted", base, tuple(_boosted_tree(part) for _, part in table.groupby("Tree")), 1.0)
+
+
+CANDIDATES: Final[dict[str, Fit]] = {
+    "analytic": fit_analytic,
+    "linear": fit_linear,
+    "forest": fit_forest,
+    "boosted": fit_boosted,
+}
+"""Every way that is tried, the simplest first."""
+
+
+def _per_call(samples: Sequence[Handled], seconds: Sequence[float]) -> Floats:
+    return np.array(seconds) / np.array([max(1, sample.calls) for sample in samples])
+
+
+def _logs(handled: Handled) -> Floats:
+    per_call = features(handled) / max(1, handled.calls)
+    return np.concatenate([description(handled), np.log1p(per_call)])
+
+
+def _residual(samples: Sequence[Handled], seconds: Sequence[float]) -> tuple[Analytic, Floats, Floats]:
+    base = fit_analytic(samples, seconds)
+    predicted = np.array([base.seconds(sample) for sample in samples])
+    return base, np.array([description(sample) for sample in samples]), np.log(np.array(seconds) / predicted)
+
+
+def _tree(fitted: "DecisionTreeRegressor") -> Tree:
+    tree = fitted.tree_
+    return Tree(
+        feature=tuple(int(f) if low >= 0 else -1 for f, low in zip(tree.feature, tree.children_left, strict=True)),
+        threshold=tuple(tree.threshold.tolist()),
+        low=tuple(tree.children_left.tolist()),
+        high=tuple(tree.children_right.tolist()),
+        value=tuple(tree.value.ravel().tolist()),
+    )
+
+
+def _boosted_tree(table: "object") -> Tree:
+    """One tree of XGBoost's own table, which sends x < split to the left; ours sends x <= threshold."""
+    import pandas as pd
+
+    assert isinstance(table, pd.DataFrame)  # noqa: S101 - as its documentation says
+    rows = table.sort_values("Node")
+    place = {name: index for index, name in enumerate(rows["ID"])}
+    leaf = (rows["Feature"] == "Leaf").to_numpy()
+    return Tree(
+        feature=tuple(-1 if end else int(name[1:]) for end, name in zip(leaf, rows["Feature"], strict=True)),
+        threshold=tuple(
+            0.0 if end else float(np.nextafter(np.float32(split), np.float32(-np.inf)))
+            for end, split in zip(leaf, rows["Split"], strict=True)
+        ),
+        low=tuple(-1 if end else place[name] for end, name in zip(leaf, rows["Yes"], strict=True)),
+        high=tuple(-1 if end else place[name] for end, name in zip(leaf, rows["No"], strict=True)),
+        value=tuple(float(gain) if end else 0.0 for end, gain in zip(leaf, rows["Gain"], strict=True)),
+    )

@@ -1,0 +1,227 @@
+"""What an operation's time depends on: one function for what was measured (samples) and what is planned (work).
+
+Every feature is a total over calls, so that a sum of works has the sum of their features. Symbols:
+
+| symbol | meaning |
+|---|---|
+| calls, items, values, bytes, wires | of a `Work`, `WorkDone` or `Sample` |
+| n | ring degree, per call |
+| L | data limbs of the ciphertexts that the call works on |
+| K | limbs that the call switches away: L less those that a response keeps |
+
+HE operations of our own kernels (`ring`) compute in 32-bit words where all primes are below 2^30, which is another
+code path with times of its own; their features come twice, once for each word.
+"""
+
+from collections.abc import Iterable
+from math import log2
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprivacy.common.errors import UnmodelledOperation
+
+
+class Handled(Protocol):
+    """What features are made of: a plan's `Work`, a profile's `Sample`, the work of a measured layer."""
+
+    @property
+    def operation(self) -> str: ...  # noqa: D102 - see the table of `hwprofiles/samples.py`
+    @property
+    def kernel(self) -> str: ...  # noqa: D102
+    @property
+    def privacy(self) -> str: ...  # noqa: D102
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def n(self) -> int: ...  # noqa: D102
+    @property
+    def limbs(self) -> int: ...  # noqa: D102
+    @property
+    def limb_bits(self) -> int: ...  # noqa: D102
+    @property
+    def q_bits(self) -> int: ...  # noqa: D102
+    @property
+    def t_bits(self) -> int: ...  # noqa: D102
+    @property
+    def kept(self) -> int: ...  # noqa: D102
+    @property
+    def special(self) -> int: ...  # noqa: D102
+    @property
+    def calls(self) -> int: ...  # noqa: D102
+    @property
+    def items(self) -> int: ...  # noqa: D102
+    @property
+    def values(self) -> int: ...  # noqa: D102
+    @property
+    def bytes(self) -> int: ...  # noqa: D102
+    @property
+    def wires(self) -> int: ...  # noqa: D102
+
+
+class Key(NamedTuple):
+    """What has a model of its own: an operation, on one kernel; responses also by whether they are masked at all."""
+
+    operation: str
+    kernel: str = ""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        """As it is called in tables and files."""
+        return " ".join(part for part in self if part)
+
+
+def key_of(handled: Handled) -> Key:
+    """The model that a work or a sample belongs to."""
+    variant = ""
+    if handled.operation == "respond":
+        variant = handled.privacy
+    if handled.operation == "weighted_sum" and handled.state == "hot":
+        variant = "hot"
+    return Key(handled.operation, handled.kernel, variant)
+
+
+_LINEAR: Final = ("calls", "nL")
+_TRANSFORM: Final = ("calls", "nL", "nL log n")
+_SWITCHING: Final = ("calls", "nL", "nL log n", "nLL", "nLL log n")
+_CONVERTED: Final = ("calls", "n", "nL", "nL log n", "nLL", "bytes")
+
+FEATURES: Final[dict[str, tuple[str, ...]]] = {
+    "encrypt": ("calls", "n", "nL", "nL log n", "bytes"),
+    "decrypt": (*_CONVERTED, "items"),
+    "receive": ("calls", "nL", "bytes"),
+    "receive_add_share": ("calls", "n", "nL", "bytes"),
+    "to_ntt": _TRANSFORM,
+    "from_ntt": _TRANSFORM,
+    "add": _LINEAR,
+    "rotate": _SWITCHING,
+    "swap_rows": _SWITCHING,
+    "switch_limb": ("calls", "nL", "nL log n"),
+    "weighted_sum": ("calls", "nL", "items", "items nL"),
+    "multiply_plain": _LINEAR,
+    "multiply_relinearise": (*_SWITCHING, "nLLL"),
+    "respond": ("calls", "n", "nL", "nL log n", "nK", "bytes", "items"),
+    "encrypt_zero": ("calls", "n", "nL", "nL log n"),
+    "encode": ("calls", "n", "n log n", "nL", "nL log n"),
+    "decode": ("calls", "n", "n log n"),
+    "serialise": ("calls", "nL", "bytes"),
+    "deserialise": ("calls", "nL", "bytes"),
+    "pack": ("calls", "items", "bytes"),
+    "unpack": ("calls", "items", "bytes"),
+    "generate_keys": ("calls", "n", "nL", "nL log n"),
+    "generate_galois_keys": ("calls", "items nLL", "items nLL log n", "bytes"),
+    "load_galois_keys": ("calls", "items nLL", "bytes"),
+    "garble": ("calls", "items", "values", "wires"),
+    "evaluate": ("calls", "items", "values", "wires"),
+    "ot_send": ("calls", "items", "items mapped"),
+    "ot_receive": ("calls", "items", "items mapped"),
+    "transfer": ("calls", "bytes", "bytes mapped"),
+}
+"""The features of every operation that is modelled."""
+
+_BY_WORD: Final = frozenset(
+    {"receive", "receive_add_share", "to_ntt", "from_ntt", "weighted_sum", "respond", "encode", "encrypt_zero", "add"}
+)
+_WORD_BITS: Final = 30
+"""Primes below 2^30 take 32-bit words [protocol/rings.py]."""
+
+MAPPED_BYTES: Final = 128 * 1024
+"""glibc's default M_MMAP_THRESHOLD: what is larger is mapped afresh by each call, and pays for its page faults."""
+
+
+def names_of(key: Key) -> tuple[str, ...]:
+    """What the entries of `features` are, for one model.
+
+    Raises:
+        UnmodelledOperation: rather than a time of zero.
+    """
+    names = FEATURES.get(key.operation)
+    if names is None:
+        raise UnmodelledOperation(f"no latency model for operation {key.operation!r}; profile and fit again")
+    if _is_by_word(key):
+        return tuple(f"{name}, {word}" for word in ("32-bit words", "64-bit words") for name in names)
+    return names
+
+
+def _is_by_word(key: Key) -> bool:
+    return key.kernel == "ring" and key.operation in _BY_WORD
+
+
+def features(handled: Handled) -> NDArray[np.float64]:
+    """The feature vector of one work or sample, in the order of `names_of`.
+
+    Raises:
+        UnmodelledOperation: rather than a time of zero.
+    """
+    key = key_of(handled)
+    names = FEATURES.get(key.operation)
+    if names is None:
+        raise UnmodelledOperation(f"no latency model for operation {key.operation!r}; profile and fit again")
+    calls, items, n, limbs = handled.calls, handled.items, handled.n, handled.limbs
+    log_n = log2(n) if n else 0.0
+    mapped = max(0.0, handled.bytes - MAPPED_BYTES * calls)
+    value = {
+        "calls": calls,
+        "n": calls * n,
+        "n log n": calls * n * log_n,
+        "nL": calls * n * limbs,
+        "nL log n": calls * n * limbs * log_n,
+        "nLL": calls * n * limbs**2,
+        "nLL log n": calls * n * limbs**2 * log_n,
+        "nLLL": calls * n * limbs**3,
+        "nK": calls * n * max(0, limbs - handled.kept) * limbs if handled.kept else 0,
+        "items": items,
+        "items nL": items * n * limbs,
+        "items nLL": items * n * limbs * (limbs + 1),
+        "items nLL log n": items * n * limbs * (limbs + 1) * log_n,
+        "items mapped": items * mapped / handled.bytes if handled.bytes else 0.0,
+        "values": handled.values,
+        "bytes": handled.bytes,
+        "bytes mapped": mapped,
+        "wires": handled.wires,
+    }
+    found = np.array([value[name] for name in names], dtype=float)
+    if _is_by_word(key):
+        blank = np.zeros_like(found)
+        return np.concatenate((found, blank) if handled.limb_bits <= _WORD_BITS else (blank, found))
+    return found
+
+
+DESCRIPTION: Final = (
+    "log2 n",
+    "limbs",
+    "limb_bits",
+    "q_bits",
+    "t_bits",
+    "kept",
+    "special",
+    "log2 items a call",
+    "log2 values a call",
+    "log2 bytes a call",
+    "log2 wires a call",
+)
+"""What learned models see of one call; sizes by their logarithms."""
+
+
+def description(handled: Handled) -> NDArray[np.float64]:
+    """One call of a work or a sample as learned models see it, in the order of `DESCRIPTION`."""
+    calls = max(1, handled.calls)
+    sizes = (handled.items, handled.values, handled.bytes, handled.wires)
+    return np.array(
+        [
+            log2(handled.n) if handled.n else 0.0,
+            handled.limbs,
+            handled.limb_bits,
+            handled.q_bits,
+            handled.t_bits,
+            handled.kept,
+            handled.special,
+            *(log2(1 + size / calls) for size in sizes),
+        ]
+    )
+
+
+def matrix(handled: Iterable[Handled]) -> NDArray[np.float64]:
+    """Feature vectors as rows."""
+    return np.array([features(each) for each in handled])

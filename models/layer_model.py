@@ -1,0 +1,168 @@
+"""What whole layers cost beyond what their operations add up to, learnt from layers that the profile really ran.
+
+In a loop code and data are warm; in an inference each operation runs a few times between waits for the peer. Each
+component of a party (HE apart by kernel) is corrected by
+
+    seconds = scale x (sum of operations) + per_layer_s
+
+fitted to relative errors and drawn towards scale = 1, per_layer_s = 0 by a ridge of strength `pull`. The pull is the
+one of `PULLS` that errs least on runs left out whole; infinity, no correction, is one of them, so that few layers do
+not make it worse.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from autoprivacy.common.errors import UnmodelledOperation
+from autoprivacy.common.records import record
+from autoprivacy.hwprofiles.machine_profile import MeasuredLayer, Seconds
+from autoprivacy.models.features import Handled
+
+PARTS: Final = {
+    "encrypt": "client_he_s",
+    "decrypt": "client_he_s",
+    "receive": "server_he_s",
+    "receive_add_share": "server_he_s",
+    "to_ntt": "server_he_s",
+    "weighted_sum": "server_he_s",
+    "from_ntt": "server_he_s",
+    "rotate": "server_he_s",
+    "swap_rows": "server_he_s",
+    "add": "server_he_s",
+    "respond": "server_he_s",
+    "ot_send": "server_ot_s",
+    "ot_receive": "client_ot_s",
+    "garble": "garble_s",
+    "evaluate": "evaluate_s",
+    "transfer": "link_s",
+}
+"""The part of a layer's time that each operation of a plan belongs to."""
+
+PULLS: Final = (0.01, 0.1, 1.0, 10.0, inf)
+LEAST_RUNS: Final = 3
+
+
+def part_of(operation: str) -> str:
+    """The part that an operation belongs to.
+
+    Raises:
+        UnmodelledOperation: if it belongs to none.
+    """
+    if operation not in PARTS:
+        raise UnmodelledOperation(f"no latency model for operation {operation!r}; profile and fit again")
+    return PARTS[operation]
+
+
+@record
+class Correction:
+    """Of one part (and kernel, for HE), for the quiet and for the typical time.
+
+    `error_before`, `error_after` are mean absolute relative errors of the typical time, on runs left out.
+    """
+
+    part: str
+    kernel: str
+    quiet_scale: float
+    quiet_per_layer_s: float
+    typical_scale: float
+    typical_per_layer_s: float
+    layers: int
+    error_before: float
+    error_after: float
+
+    def __call__(self, composed: Seconds) -> Seconds:
+        """Corrected seconds of one layer."""
+        quiet = self.quiet_scale * composed.quiet_s + self.quiet_per_layer_s
+        typical = self.typical_scale * composed.typical_s + self.typical_per_layer_s
+        return Seconds(min(quiet, typical), typical)
+
+
+def uncorrected(part: str, kernel: str) -> Correction:
+    """The correction that changes nothing."""
+    return Correction(part, kernel, 1.0, 0.0, 1.0, 0.0, 0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole."""
+
+    run: str
+    composed: Seconds
+    measured: Seconds
+
+
+Where: TypeAlias = tuple[str, str]
+"""Part and kernel."""
+Compose: TypeAlias = Callable[[Handled], Seconds]
+
+
+def by_part(work: Iterable[Handled]) -> dict[Where, list[Handled]]:
+    """Works by part and kernel."""
+    found: dict[Where, list[Handled]] = defaultdict(list)
+    for each in work:
+        found[part_of(each.operation), each.kernel].append(each)
+    return dict(found)
+
+
+def added(work: Iterable[Handled], compose: Compose) -> Seconds:
+    """The sum of what works take."""
+    seconds = [compose(each) for each in work]
+    return Seconds(sum(each.quiet_s for each in seconds), sum(each.typical_s for each in seconds))
+
+
+def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Where, list[Observation]]:
+    """What measured layers say, by part and kernel."""
+    found: dict[Where, list[Observation]] = defaultdict(list)
+    for layer in layers:
+        for where, work in by_part(layer.work).items():
+            if where[0] in layer.components:
+                found[where].append(Observation(layer.run, added(work, compose), layer.components[where[0]]))
+    return dict(found)
+
+
+def fit_correction(where: Where, seen: Sequence[Observation]) -> Correction:
+    """The correction of one part, with the pull that errs least on runs left out."""
+    runs = sorted({each.run for each in seen})
+    if len(runs) < LEAST_RUNS:
+        return uncorrected(*where)
+    errors = {pull: _left_out_error(seen, runs, pull) for pull in PULLS}
+    pull = min(PULLS, key=lambda each: (errors[each], -each))
+    quiet, typical = _solve(seen, pull, "quiet_s"), _solve(seen, pull, "typical_s")
+    return Correction(*where, *quiet, *typical, len(seen), errors[inf], errors[pull])
+
+
+def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correction, ...]:
+    """The corrections of all parts."""
+    return tuple(fit_correction(where, each) for where, each in sorted(seen.items()))
+
+
+def _left_out_error(seen: Sequence[Observation], runs: Sequence[str], pull: float) -> float:
+    errors: list[float] = []
+    for run in runs:
+        scale, constant = _solve([each for each in seen if each.run != run], pull, "typical_s")
+        errors += [
+            abs((scale * each.composed.typical_s + constant) / each.measured.typical_s - 1)
+            for each in seen
+            if each.run == run
+        ]
+    return float(np.mean(errors))
+
+
+def _solve(seen: Sequence[Observation], pull: float, statistic: str) -> tuple[float, float]:
+    """Scale and constant, both at least 0, of least squared relative error and distance from (1, 0)."""
+    from scipy.optimize import nnls
+
+    if pull == inf:
+        return 1.0, 0.0
+    composed = np.array([getattr(each.composed, statistic) for each in seen])
+    measured = np.array([getattr(each.measured, statistic) for each in seen])
+    unit = float(np.median(measured))
+    weight = np.sqrt(pull)
+    rows = np.vstack([np.stack([composed / measured, unit / measured], axis=1), np.diag([weight, weight])])
+    (scale, constant), _ = nnls(rows, np.concatenate([np.ones(len(seen)), [weight, 0.0]]))
+    return float(scale), float(constant * unit)
