@@ -156,8 +156,8 @@ def _per_call(samples: Sequence[Handled], seconds: Sequence[float]) -> Floats:
 
 
 def _logs(handled: Handled) -> Floats:
-    per_call = features(handled) / max(1, handled.calls)
-    return np.concatenate([description(handled), np.log1p(per_call)])
+    per_call = np.log1p(features(handled) / max(1, handled.calls))
+    return np.concatenate([description(handled), per_call])
 
 
 def _residual(samples: Sequence[Handled], seconds: Sequence[float]) -> tuple[Analytic, Floats, Floats]:

@@ -80,8 +80,9 @@ class LayerPrediction:
 class Prediction:
     """One inference.
 
-    `latency_s` is typical: what the machines take at the speed that they typically had when they were profiled.
-    [`low_s`, `high_s`] should hold the median of a measurement at that speed in 80 % of cases; `quiet_s` is what
+    `latency_s` is typical, from image to logits: what the machines take at the speed that they typically had when they
+    were profiled. `offline_s` is what schedule `preprocessed` does ahead of each image (by layer in `offline`),
+    `setup_s` what a session does once. [`low_s`, `high_s`] should hold the median of a measurement at that speed in 80 % of cases; `quiet_s` is what
     undisturbed machines take, `busy_s` what they take in their slowest 5 %. `memory_server_bytes` is beyond an idle
     interpreter. `extrapolated` says what was asked for beyond what was measured, and in what.
     """
@@ -91,10 +92,20 @@ class Prediction:
     high_s: float
     quiet_s: float
     busy_s: float
+    offline_s: float
+    setup_s: float
     layers: tuple[LayerPrediction, ...]
+    offline: tuple[LayerPrediction, ...]
     bytes_up: int
     bytes_down: int
+    offline_bytes_up: int
+    offline_bytes_down: int
+    setup_bytes_up: int
+    setup_bytes_down: int
     memory_server_bytes: int
+    memory_client_bytes: int
+    spill_server_bytes: int
+    spill_client_bytes: int
     extrapolated: tuple[str, ...]
 
 
@@ -182,6 +193,16 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
         layers=layers,
         bytes_up=plan.bytes_up,
         bytes_down=plan.bytes_down,
+        offline_s=0.0,
+        setup_s=0.0,
+        offline=(),
+        offline_bytes_up=0,
+        offline_bytes_down=0,
+        setup_bytes_up=plan.setup_bytes_up,
+        setup_bytes_down=plan.setup_bytes_down,
+        memory_client_bytes=0,
+        spill_server_bytes=0,
+        spill_client_bytes=0,
         memory_server_bytes=plan.key_bytes + sum(layer.weight_bytes for layer in plan.layers),
         extrapolated=tuple(extrapolated),
     )
