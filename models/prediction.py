@@ -82,9 +82,10 @@ class Prediction:
 
     `latency_s` is typical, from image to logits: what the machines take at the speed that they typically had when they
     were profiled. `offline_s` is what schedule `preprocessed` does ahead of each image (by layer in `offline`),
-    `setup_s` what a session does once. [`low_s`, `high_s`] should hold the median of a measurement at that speed in 80 % of cases; `quiet_s` is what
-    undisturbed machines take, `busy_s` what they take in their slowest 5 %. `memory_server_bytes` is beyond an idle
-    interpreter. `extrapolated` says what was asked for beyond what was measured, and in what.
+    `setup_s` what a session does once. [`low_s`, `high_s`] should hold the median of a measurement at that speed in
+    80 % of cases; `quiet_s` is what undisturbed machines take, `busy_s` what they take in their slowest 5 %. Memory is
+    beyond an idle interpreter, spills are files. `extrapolated` says what was asked for beyond what was measured, and
+    in what.
     """
 
     latency_s: float
