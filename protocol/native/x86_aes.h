@@ -18,50 +18,74 @@ AUTOPRIVACY_INLINE __m128i next_round_key(__m128i key, std::uint32_t round_const
     return _mm_xor_si128(key, word);
 }
 
-// Four key schedules for each block of a vector at once. word[j] holds word j of four keys, so that RotWord and SubWord serve four
-// keys with one shuffle and one AESENCLAST, and the running XOR needs no shifts.
-struct FourKeys {
-    V word[4];
+// Constants that compilers would otherwise make anew, by way of general registers and shuffles, wherever they are used.
+struct ScheduleConstants {
+    std::uint32_t round[10][4 * kWidth];
+    std::uint8_t order[16 * kWidth];
+};
 
-    // Keys 2 * pair and 2 * pair + 1 of the four, as round keys.
+constexpr ScheduleConstants schedule_constants() {
+    // RotWord and the inverse of AESENCLAST's ShiftRows in one shuffle.
+    constexpr std::uint8_t order[16] = {1, 14, 11, 4, 5, 2, 15, 8, 9, 6, 3, 12, 13, 10, 7, 0};
+    ScheduleConstants all{};
+    for (int r = 0; r < 10; ++r) {
+        for (std::uint32_t& word : all.round[r]) word = kRoundConstants[r];
+    }
+    for (int i = 0; i < 16 * kWidth; ++i) all.order[i] = order[i % 16];
+    return all;
+}
+
+alignas(64) constexpr ScheduleConstants kScheduleConstants = schedule_constants();
+
+// Four key schedules for each block of a vector at once. word[j] holds word j of keys 0, 1, 2, 3 for j < 2, and of keys 1, 0, 3, 2
+// for the others: then two shuffles and two blends give two round keys, of which the odd one comes with its halves swapped. AES
+// rounds do not mind, as ShiftRows commutes with a rotation of the columns; blocks under odd keys go in and come out swapped too.
+//
+// The next word 3 is SubWord(RotWord(word 3)) ^ word 0 ^ word 1 ^ word 2 ^ word 3 ^ constant, and AESENCLAST adds what `sum` holds of that. The
+// sum of the next four words is word 1 ^ word 3, so that one AESENCLAST for four keys and its shuffle are the only chain.
+struct FourKeys {
+    V word[4], one_swapped, sum_of_words;  // one_swapped: word[1] in the order of word[3]
+
+    // Keys 2 * pair, and 2 * pair + 1 with its halves swapped.
     AUTOPRIVACY_METHOD void pair(int pair, V key[2]) const {
         const V a = pair == 0 ? unpack_lo32(word[0], word[1]) : unpack_hi32(word[0], word[1]);
         const V b = pair == 0 ? unpack_lo32(word[2], word[3]) : unpack_hi32(word[2], word[3]);
-        key[0] = unpack_lo64(a, b);
-        key[1] = unpack_hi64(a, b);
+        key[0] = low_then_high(a, b);
+        key[1] = low_then_high(b, a);
     }
 
-    // What the last words give to the next keys. RotWord and the inverse of AESENCLAST's ShiftRows are one shuffle.
-    AUTOPRIVACY_METHOD V change(std::uint32_t round_constant) const {
-        const V order = broadcast(_mm_setr_epi8(1, 14, 11, 4, 5, 2, 15, 8, 9, 6, 3, 12, 13, 10, 7, 0));
-        return encrypt_last(shuffle8(word[3], order), set32(round_constant));
+    AUTOPRIVACY_METHOD V next_last(const ScheduleConstants* constants) const {
+        return encrypt_last(shuffle8(word[3], load(constants->order)), sum_of_words);
     }
 
-    AUTOPRIVACY_METHOD void next(V change) {
-        // Not word after word: the round after this waits for word[3].
-        V first_two = sum(word[0], word[1]), last_two = sum(word[2], word[3]);
-        asm volatile("" : AUTOPRIVACY_REGISTER(first_two), AUTOPRIVACY_REGISTER(last_two));
-        word[1] = sum(first_two, change);
-        word[3] = sum(last_two, word[1]);
-        word[0] = sum(word[0], change);
-        word[2] = sum(word[2], word[1]);
+    // `last` is what next_last gave; `round`: which keys these are.
+    AUTOPRIVACY_METHOD void next(V last, int round, const ScheduleConstants* constants) {
+        if (round < 9) sum_of_words = sum(one_swapped, word[3], load(constants->round[round + 1]));
+        const V two = sum(word[3], last);
+        one_swapped = sum(word[2], two);
+        const V one = swap_words(one_swapped);
+        word[0] = sum(word[1], one);
+        word[1] = one;
+        word[2] = two;
+        word[3] = last;
     }
 };
 
-// out[k] = AES(key k, in[k]), k < 4, under the four keys of each block; with two per_key also
-// out[4 + k] = out[k] ^ AES(key k, in[k] ^ difference). The empty assembly statements keep the order written here, which compilers
-// undo: what the next keys wait for comes first, then what fills the time. Not inlined: its blocks would lose their registers to
-// constants of the caller.
-template <int per_key>
-__attribute__((noinline)) void encrypt_under_four(V word0, V word1, V word2, V word3, V difference, const V* in, V* out) {
-    FourKeys keys{{word0, word1, word2, word3}};
+// out[k] = AES(key k, in[k]), k < 4, under the four keys of each block, odd ones with their halves swapped; with two per_key also
+// out[4 + k] = out[k] ^ AES(key k, in[k] ^ difference[k % 2]). The empty assembly statement keeps the order written here, which compilers
+// undo: what the next keys wait for comes first, then what fills the time.
+template <int per_key, class Meanwhile>
+AUTOPRIVACY_INLINE void encrypt_under_four(FourKeys keys, const V* difference, const V* in, V* out, const Meanwhile& meanwhile) {
+    const ScheduleConstants* constants = &kScheduleConstants;
+    asm("" : "+r"(constants));
     V blocks[4 * per_key];
-#pragma GCC unroll 8
-    for (int i = 0; i < 4 * per_key; ++i) blocks[i] = i < 4 ? in[i] : sum(in[i - 4], difference);
 #pragma GCC unroll 11
     for (int round = 0; round <= 10; ++round) {
-        V change = round == 10 ? zero() : keys.change(kRoundConstants[round]);
-        asm volatile("" : AUTOPRIVACY_REGISTER(change));
+        V last = zero();
+        if (round != 10) {
+            last = keys.next_last(constants);
+            asm volatile("" : AUTOPRIVACY_REGISTER(last));
+        }
 #pragma GCC unroll 2
         for (int pair = 0; pair < 2; ++pair) {
             V key[2];
@@ -71,11 +95,16 @@ __attribute__((noinline)) void encrypt_under_four(V word0, V word1, V word2, V w
 #pragma GCC unroll 2
                 for (int k = 0; k < 2; ++k) {
                     V& block = blocks[4 * j + 2 * pair + k];
-                    block = round == 0 ? sum(block, key[k]) : round == 10 ? encrypt_last(block, key[k]) : encrypt_round(block, key[k]);
+                    if (round == 0) {
+                        block = j == 0 ? sum(in[2 * pair + k], key[k]) : sum(blocks[2 * pair + k], difference[k]);
+                    } else {
+                        block = round == 10 ? encrypt_last(block, key[k]) : encrypt_round(block, key[k]);
+                    }
                 }
             }
         }
-        if (round != 10) keys.next(change);
+        if (round != 10) keys.next(last, round, constants);
+        meanwhile(round);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < 4 * per_key; ++i) out[i] = i < 4 ? blocks[i] : sum(blocks[i], blocks[i - 4]);

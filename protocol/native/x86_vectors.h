@@ -86,8 +86,23 @@ AUTOPRIVACY_INLINE V swap_halves(V x) { return AUTOPRIVACY_OP(shuffle, epi32)(x,
 AUTOPRIVACY_INLINE V first_word(V x) { return AUTOPRIVACY_OP(shuffle, epi32)(x, 0x00); }
 #endif
 
-// As block.h's, on every block.
+// The lower half of each block of `low`, the upper half of `high`; and words 1, 0, 3, 2.
+#if AUTOPRIVACY_WIDTH == 1
+AUTOPRIVACY_INLINE V low_then_high(V low, V high) { return _mm_castps_si128(_mm_blend_ps(_mm_castsi128_ps(low), _mm_castsi128_ps(high), 0xC)); }
+AUTOPRIVACY_INLINE V swap_words(V x) { return _mm_shuffle_epi32(x, 0xB1); }
+#elif AUTOPRIVACY_WIDTH == 2
+AUTOPRIVACY_INLINE V low_then_high(V low, V high) {
+    return _mm256_castps_si256(_mm256_blend_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), 0xCC));
+}
+AUTOPRIVACY_INLINE V swap_words(V x) { return _mm256_shuffle_epi32(x, 0xB1); }
+#else
+AUTOPRIVACY_INLINE V low_then_high(V low, V high) { return _mm512_mask_blend_epi64(0xAA, low, high); }
+AUTOPRIVACY_INLINE V swap_words(V x) { return _mm512_shuffle_epi32(x, _MM_PERM_CDAB); }
+#endif
+
+// As block.h's, on every block; and with the halves of the result swapped.
 AUTOPRIVACY_INLINE V sigma(V x) { return sum(swap_halves(x), both(x, broadcast(_mm_set_epi64x(-1, 0)))); }
+AUTOPRIVACY_INLINE V swapped_sigma(V x) { return sum(x, both(swap_halves(x), broadcast(_mm_set_epi64x(0, -1)))); }
 AUTOPRIVACY_INLINE V colour_mask(V x) { return sub32(zero(), both(first_word(x), set32(1))); }
 
 // Rows of two blocks each, first from `first`, second from `second`; and back.
@@ -109,9 +124,9 @@ AUTOPRIVACY_INLINE void load_rows(const std::uint8_t* from, V& first, V& second)
     first = load(from);
     second = load(from + 16);
 #elif AUTOPRIVACY_WIDTH == 2
-    const V low = load(from), high = load(from + 32);
-    first = _mm256_permute2x128_si256(low, high, 0x20);
-    second = _mm256_permute2x128_si256(low, high, 0x31);
+    const auto part = [from](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + k); };
+    first = _mm256_inserti128_si256(_mm256_castsi128_si256(part(0)), part(2), 1);
+    second = _mm256_inserti128_si256(_mm256_castsi128_si256(part(1)), part(3), 1);
 #else
     const V low = load(from), high = load(from + 64);
     first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13), high);
