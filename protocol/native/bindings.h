@@ -31,14 +31,22 @@ const Kernels& path_named(const std::string& name);
 Block block_of(const nb::bytes& bytes, const char* name);
 void require_blocks(std::size_t last_extent, const char* name);
 
+// Memory of arrays. Large blocks that were given back are kept, up to kKeptBytes, and used again: fresh pages cost as much as filling them.
+constexpr std::size_t kKeptBytes = std::size_t{32} << 20;
+struct Memory {
+    void* bytes;
+    std::size_t size;
+};
+Memory* take_memory(std::size_t bytes);
+void give_memory(Memory* memory) noexcept;
+
 template <class Scalar, std::size_t dimensions>
 Out<Scalar, dimensions> new_array(const std::size_t (&shape)[dimensions]) {
     std::size_t count = 1;
     for (const std::size_t extent : shape) count = product({count, extent, 1});
-    product({count, sizeof(Scalar)});
-    std::unique_ptr<Scalar[]> data(new Scalar[count == 0 ? 1 : count]);
-    nb::capsule owner(data.get(), [](void* p) noexcept { delete[] static_cast<Scalar*>(p); });
-    return Out<Scalar, dimensions>(data.release(), dimensions, shape, owner);
+    Memory* const memory = take_memory(product({count, sizeof(Scalar)}));
+    nb::capsule owner(memory, [](void* p) noexcept { give_memory(static_cast<Memory*>(p)); });
+    return Out<Scalar, dimensions>(memory->bytes, dimensions, shape, owner);
 }
 
 void bind_aes(nb::module_& m);

@@ -1,9 +1,68 @@
 // The Python module and what its parts share.
+#include <cstdlib>
 #include <limits>
+#include <mutex>
+#include <new>
+#include <vector>
 
 #include "bindings.h"
 
 namespace autoprivacy {
+namespace {
+
+constexpr std::size_t kLargeBytes = std::size_t{64} << 10;
+
+// Never destroyed: Python may hold arrays until the process ends.
+struct Kept {
+    std::mutex lock;
+    std::vector<Memory*> blocks;  // the one given back last is the last
+    std::size_t bytes = 0;
+};
+
+Kept& kept() {
+    static Kept* const all = new Kept;
+    return *all;
+}
+
+void free_memory(Memory* memory) noexcept {
+    std::free(memory->bytes);
+    delete memory;
+}
+
+}  // namespace
+
+Memory* take_memory(std::size_t bytes) {
+    if (bytes >= kLargeBytes) {
+        Kept& all = kept();
+        const std::lock_guard guard(all.lock);
+        for (std::size_t i = all.blocks.size(); i-- > 0;) {
+            Memory* const memory = all.blocks[i];
+            if (memory->size < bytes || memory->size / 2 > bytes) continue;
+            all.blocks.erase(all.blocks.begin() + static_cast<std::ptrdiff_t>(i));
+            all.bytes -= memory->size;
+            return memory;
+        }
+    }
+    constexpr std::size_t line = 64;
+    if (bytes > std::numeric_limits<std::size_t>::max() - line) throw std::bad_alloc();
+    const std::size_t size = bytes == 0 ? line : (bytes + line - 1) / line * line;
+    void* const data = std::aligned_alloc(line, size);
+    if (data == nullptr) throw std::bad_alloc();
+    return new Memory{data, size};
+}
+
+void give_memory(Memory* memory) noexcept {
+    if (memory->size < kLargeBytes || memory->size > kKeptBytes) return free_memory(memory);
+    Kept& all = kept();
+    const std::lock_guard guard(all.lock);
+    all.blocks.push_back(memory);
+    all.bytes += memory->size;
+    while (all.bytes > kKeptBytes) {
+        all.bytes -= all.blocks.front()->size;
+        free_memory(all.blocks.front());
+        all.blocks.erase(all.blocks.begin());
+    }
+}
 
 void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
 
