@@ -107,11 +107,12 @@ def serve(port_written: Callable[[int], None], batches: int) -> None:
     sender = CorrelatedOtSender(delta)
     channel.send(Kind.BASE_OT, sender.answer_base(channel.receive(Kind.BASE_OT, 32)))
     transfers = RELU.width_in * LOOPBACK_INSTANCES
+    columns = memoryview(bytearray(extension_bytes(transfers)))
     for _ in range(batches):
-        columns = channel.receive(Kind.OT_COLUMNS, extension_bytes(transfers))
-        zero = sender.extend(columns, transfers).reshape(RELU.width_in, LOOPBACK_INSTANCES, 16)
         shares = rng.integers(0, PRIME, (2, 1, LOOPBACK_INSTANCES), dtype=np.uint64)
         bits = RELU.server_bits(shares[0], shares[1])
+        channel.receive_into(Kind.OT_COLUMNS, columns)
+        zero = sender.extend(columns, transfers).reshape(RELU.width_in, LOOPBACK_INSTANCES, 16)
         for part in garbling.garble_pieces(circuit, zero, bits, delta, garbling.new_start()):
             channel.send(Kind.GARBLED, part)
     channel.receive(Kind.COMMAND, 1)
@@ -127,6 +128,8 @@ def _loopback(batches: int) -> list[float]:
         receiver = CorrelatedOtReceiver()
         channel.send(Kind.BASE_OT, receiver.offer_base())
         receiver.finish_base(channel.receive(Kind.BASE_OT, 4096))
+        cut = garbling.pieces(circuit, LOOPBACK_INSTANCES)
+        buffer = memoryview(bytearray(max(garbling.piece_bytes(circuit, count) for _, count in cut)))
         rates = []
         for _ in range(batches):
             share = rng.integers(0, PRIME, LOOPBACK_INSTANCES, dtype=np.uint64)
@@ -136,7 +139,9 @@ def _loopback(batches: int) -> list[float]:
             own = labels.reshape(RELU.width_in, LOOPBACK_INSTANCES, 16)
             evaluation = Evaluation(circuit, own, channel.receive(Kind.GARBLED, garbling.START_BYTES))
             for _, count in garbling.pieces(circuit, LOOPBACK_INSTANCES):
-                evaluation.take(channel.receive(Kind.GARBLED, garbling.piece_bytes(circuit, count)))
+                piece = buffer[: garbling.piece_bytes(circuit, count)]
+                channel.receive_into(Kind.GARBLED, piece)
+                evaluation.take(piece)
             RELU.shares_of(evaluation.bits())
             rates.append(circuit.and_gates * LOOPBACK_INSTANCES / (time.perf_counter() - started))
         channel.send(Kind.COMMAND, b"\0")

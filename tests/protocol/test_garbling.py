@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -45,7 +45,7 @@ def run_garbled(circuit: Circuit, bits: Bits, seed: int, hash_: Hash = Hash.REKE
     return garbling.evaluate(circuit, active, sent, hash_=hash_)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(circuit=circuits(), instances=st.integers(1, 70), seed=st.integers(0, 2**32))
 def test_garbled_equals_clear_for_any_circuit(circuit: Circuit, instances: int, seed: int) -> None:
     bits = np.random.default_rng(seed).integers(0, 2, (circuit.inputs, instances), dtype=np.uint8)
@@ -152,6 +152,34 @@ def test_no_key_of_a_session_repeats() -> None:
     assert len({start[4:] for start in many}) == 1000
     assert {start[:4] for start in many} == {bytes(4)}  # what tweaks fill
     assert len({Starts()()[8:] for _ in range(100)}) == 100
+
+
+def halves_for_equal_labels(instances: int, starts: list[bytes]) -> list[bytes]:
+    """The table halves of batches whose gates and instances all have the same labels: they repeat where a key does."""
+    circuit = Circuit(
+        gates=np.array([(0, 0, 1)] * 5, dtype=np.int32),
+        server_inputs=np.zeros(2, dtype=np.bool_),
+        outputs=np.arange(2, 7, dtype=np.int32),
+    )
+    zero = np.repeat(np.arange(32, dtype=np.uint8).reshape(2, 1, 16), instances, axis=1)
+    delta, none, halves = bytes(range(1, 17)), np.empty((0, instances), dtype=np.uint8), []
+    for start in starts:
+        _, *parts = map(bytes, garbling.garble_pieces(circuit, zero, none, delta, start))
+        for part, (_, count) in zip(parts, garbling.pieces(circuit, instances), strict=True):
+            tables = part[-garbling.table_bytes(circuit, count) :]
+            halves += [tables[i : i + 16] for i in range(0, len(tables), 16)]
+    return halves
+
+
+def test_no_key_repeats_across_gates_instances_pieces_batches_and_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searched for in what is sent, not in what the code says it uses."""
+    monkeypatch.setattr(garbling, "PIECE_BYTES", 1)
+    starts = [start for session in (Starts(), Starts(), Starts()) for start in (session(), session(), session())]
+    halves = halves_for_equal_labels(200, starts)
+    assert len(halves) == len(starts) * 200 * 5 * 2
+    assert len(set(halves)) == len(halves)
+    repeated = halves_for_equal_labels(200, [*starts[:2], starts[0]])
+    assert len(set(repeated)) == 2 * 200 * 5 * 2
 
 
 def test_starts_end_before_they_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
