@@ -1,12 +1,14 @@
 """Every decoder of what a peer sends, with a good frame of each: what `fuzz_frames` feeds and tests feed a little."""
 
+import io
 import json
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,19 +16,22 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from autoprivacy.agent.space import Choice, Space
+from autoprivacy.common.errors import ProtocolError
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.networks import data, load
-from autoprivacy.protocol import garbling, nonlinear_layer
+from autoprivacy.protocol import garbling, nonlinear_layer, prepared_layer
 from autoprivacy.protocol.agreeing import agree
-from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.agreement import AgreedNonlinear, Agreement
+from autoprivacy.protocol.conversation import ServerTimes, packed, packed_bytes, unpacked
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.he_set import HeSet, he_set_for, ntt_prime
+from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.nonlinear_layer import batches_of
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender
 from autoprivacy.protocol.ring_he import RingServer
 from autoprivacy.protocol.seal_he import SealClient, SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
-from autoprivacy.protocol.session import LayerTimes, _ServerTimes
+from autoprivacy.protocol.session import LayerTimes
 from autoprivacy.protocol.tls import TlsEnd, client_end, new_certificate, server_end
 from autoprivacy.protocol.transport import (
     GREETING,
@@ -37,7 +42,6 @@ from autoprivacy.protocol.transport import (
     Kind,
     greet_as_client,
     greet_as_server,
-    unpack_words,
 )
 
 KEY: Final = bytes(KEY_BYTES)
@@ -66,7 +70,7 @@ def decoders() -> list[Decoder]:
     space = Space(load("digits-cnn"), data.splits("digits-cnn"), "0", ("0123456789abcdef",))
     choices = (Choice(2048, 53, 8),) * 3
     agreement = agree(space.network(choices), space.policy(choices, method="by hand"))
-    times = _ServerTimes((LayerTimes(he_s=0.1, ot_s=0.2, gc_s=0.3),) * 3)
+    times = ServerTimes((LayerTimes(he_s=0.1, ot_s=0.2, gc_s=0.3),) * 3)
     return [
         *_handshakes(to_json(agreement, indent=None).encode()),
         _of_json("agreement", agreement, 0.003),
@@ -216,10 +220,50 @@ def _circuits(agreement: Agreement) -> list[Decoder]:
     share = rng.integers(0, step.modulus_in, prod(step.shape))
     results = sum(batch.instances for batch in batches)
     masks = np.stack([rng.integers(0, modulus, results) for modulus in step.moduli_out])
-    garbled = bytes(nonlinear_layer.garble(batches, share, masks, labels, garbling.new_delta()))
-    bits = agreement.logit_modulus.bit_length() - 1
-    logits = bytes((LOGITS * bits + 7) // 8)
+    garbled = _joined(nonlinear_layer.garble(batches, share, masks, labels, garbling.new_delta()))
+    sizes = nonlinear_layer.part_sizes(batches)
+    t = agreement.logit_modulus
     return [
-        Decoder("garbled layer", garbled, lambda content: nonlinear_layer.evaluate(batches, labels, content), 0.005),
-        Decoder("logit share", logits, lambda content: unpack_words(content, bits, LOGITS), 0.08),
+        Decoder(
+            "garbled layer",
+            garbled,
+            lambda content: nonlinear_layer.evaluate(batches, labels, _parts(content, sizes)),
+            0.005,
+        ),
+        Decoder("logit share", bytes(packed_bytes(LOGITS, t)), lambda content: unpacked(content, LOGITS, t), 0.08),
+        *_prepared_circuits(step, share),
     ]
+
+
+def _prepared_circuits(step: AgreedNonlinear, share: IntArray) -> list[Decoder]:
+    """The same layer garbled ahead: what is kept on disk is one's own, what comes is fuzzed."""
+    batches, delta = batches_of(step, "client"), garbling.new_delta()
+    labels = np.random.default_rng(1).integers(0, 256, (sum(batch.transfers for batch in batches), 16), np.uint8)
+    heads: list[bytes] = []
+    tables = _joined(prepared_layer.garble(batches, labels, delta, lambda head: heads.append(bytes(head))))
+    made = prepared_layer.Decoder(batches, delta, io.BytesIO(b"".join(heads)).readinto)
+    sizes = prepared_layer.label_sizes(batches)
+
+    def evaluate(content: bytes) -> bytes:
+        return prepared_layer.evaluate(batches, labels, _parts(content, sizes), io.BytesIO(tables).readinto)
+
+    sent = _joined(made.labels(share))
+    modulus, count = step.moduli_out[0] | 1, 64
+    masked = packed(np.arange(count) % modulus, modulus)
+    return [
+        Decoder("labels of a server", sent, evaluate, 0.005),
+        Decoder("colours", evaluate(sent), made.decode, 0.05),
+        Decoder("masked input", masked, lambda content: unpacked(content, count, modulus), 0.05),
+    ]
+
+
+def _joined(parts: Iterable[memoryview]) -> bytes:
+    return b"".join(bytes(part) for part in parts)
+
+
+def _parts(content: bytes, sizes: Sequence[int]) -> Iterator[memoryview]:
+    """What `Channel.receive_parts` gives, which takes just the size that it expects."""
+    if len(content) != sum(sizes):
+        raise ProtocolError(f"{len(content)} bytes where {sum(sizes)} belong")
+    ends = accumulate(sizes)
+    return (memoryview(content)[end - size : end] for end, size in zip(ends, sizes, strict=True))

@@ -1,6 +1,7 @@
 """Entry point: the commands, and what turns errors into one line and an exit code."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,19 @@ NetworkName = Annotated[
 ]
 PolicyFile = Annotated[Path, typer.Option("--policy", help="A policy file.")]
 KeyFile = Annotated[Path, typer.Option("--key-file", help="The key that both sides share (`autoprivacy key new`).")]
+
+
+class ScheduleName(StrEnum):
+    """When the work of an inference is done."""
+
+    ONLINE = "online"
+    PREPROCESSED = "preprocessed"
+
+
+SpillDir = Annotated[
+    Path | None,
+    typer.Option("--spill-dir", help="Folder for what is prepared; that of temporary files by default."),
+]
 ServerProfile = Annotated[str, typer.Option("--server", help="Machine profile of the server: name or folder.")]
 ClientProfile = Annotated[str, typer.Option("--client", help="Machine profile of the client: name or folder.")]
 Drop = Annotated[
@@ -229,8 +243,10 @@ def serve(
     weight_memory_gib: Annotated[
         float, typer.Option(min=0, help="Encoded weights beyond this are encoded whenever they are used.")
     ] = 4.0,
+    clients: Annotated[int, typer.Option(min=1, help="Clients that are served at a time; others wait.")] = 4,
+    spill_dir: SpillDir = None,
 ) -> None:
-    """Serve private inference with the weights of a network."""
+    """Serve private inference with the weights of a network, in whichever schedule a client asks for."""
     from autoprivacy.cli import private_commands
 
     private_commands.serve(
@@ -245,6 +261,8 @@ def serve(
         reveal_for_testing=reveal_for_testing,
         workers=workers,
         weight_budget_bytes=int(weight_memory_gib * 2**30),
+        clients=clients,
+        spill_dir=spill_dir,
     )
 
 
@@ -261,13 +279,26 @@ def infer(
     emulate_rtt_ms: Annotated[
         float | None, typer.Option(min=0, max=60000, help="Emulate a link of this round-trip time.")
     ] = None,
+    schedule: Annotated[
+        ScheduleName, typer.Option(help="`preprocessed` does all that needs no image first, and measures it apart.")
+    ] = ScheduleName.ONLINE,
+    spill_dir: SpillDir = None,
     json: Json = False,
 ) -> None:
     """Infer one image privately; only this side learns the logits."""
     from autoprivacy.cli import private_commands
 
     private_commands.infer(
-        peer, key_file, input_file, certificate, timeout_s, emulate_rate_mbit, emulate_rtt_ms, json=json
+        peer,
+        key_file,
+        input_file,
+        certificate,
+        timeout_s,
+        emulate_rate_mbit,
+        emulate_rtt_ms,
+        schedule=schedule.value,
+        spill_dir=spill_dir,
+        json=json,
     )
 
 

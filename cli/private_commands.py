@@ -11,7 +11,7 @@ from autoprivacy.common.errors import BadInput
 from autoprivacy.common.records import record
 from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.serving import serve as serve_forever
-from autoprivacy.protocol.session import Client, Server
+from autoprivacy.protocol.session import Client, LayerTimes, Phase, Schedule, Server
 from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.tls import client_end, server_end
 from autoprivacy.protocol.transport import Route, load_key, parse_address
@@ -33,6 +33,8 @@ def serve(
     reveal_for_testing: bool,
     workers: int,
     weight_budget_bytes: int,
+    clients: int,
+    spill_dir: Path | None,
 ) -> None:
     """Serve until interrupted; the address is the first line on standard output."""
     if (certificate is None) != (certificate_key is None):
@@ -47,6 +49,7 @@ def serve(
         reveal_for_testing=reveal_for_testing,
         workers=workers,
         weight_budget_bytes=weight_budget_bytes,
+        spill_dir=spill_dir,
     )
     if reveal_for_testing:
         err.print(
@@ -57,23 +60,39 @@ def serve(
         (sys.stdout if line.startswith("listening") else sys.stderr).write(line + "\n")
         sys.stdout.flush()
 
-    serve_forever(server, listen, report, once=once, tls=tls, timeout_s=timeout_s)
+    serve_forever(server, listen, report, once=once, tls=tls, timeout_s=timeout_s, clients=clients)
+
+
+@record
+class OfflineReport:
+    """What was done before there was an image; `layers` is this party's time."""
+
+    latency_s: float
+    bytes_up: int
+    bytes_down: int
+    round_trips: int
+    layers: tuple[LayerTimes, ...]
 
 
 @record
 class InferenceReport:
     """What `infer --json` prints; logits in the network's own units.
 
-    `emulated_link` is null where latency and set-up are those of the real link.
+    `latency_s`, bytes and round trips are from image to logits; those of `offline` came before, null in schedule
+    `online`. `layers` is this party's time. `emulated_link` is null where times are those of the real link.
     """
 
     network: str
+    schedule: Schedule
     logits: tuple[float, ...]
     label: int
-    latency_s: float
     setup_s: float
+    latency_s: float
     bytes_up: int
     bytes_down: int
+    round_trips: int
+    layers: tuple[LayerTimes, ...]
+    offline: OfflineReport | None
     tls: bool
     emulated_link: EmulatedLink | None
 
@@ -87,6 +106,8 @@ def infer(
     emulate_rate_mbit: float | None,
     emulate_rtt_ms: float | None,
     *,
+    schedule: Schedule,
+    spill_dir: Path | None,
     json: bool,
 ) -> None:
     """Infer one image."""
@@ -96,18 +117,22 @@ def infer(
         timeout_s=timeout_s,
     )
     image = _image(input_file)
-    with Client(peer, load_key(key_file), route=route) as client:
+    with Client(peer, load_key(key_file), route=route, schedule=schedule, spill_dir=spill_dir) as client:
         inference = client.infer(image)
         agreement = client.agreement
-        setup_s = client.setup_s
+    offline = inference.offline
     report = InferenceReport(
         network=agreement.network,
         logits=tuple(float(value) * agreement.logit_scale for value in inference.logits),
         label=int(inference.logits.argmax()),
+        schedule=schedule,
+        setup_s=inference.setup_s,
         latency_s=inference.latency_s,
-        setup_s=setup_s,
         bytes_up=inference.bytes_up,
         bytes_down=inference.bytes_down,
+        round_trips=inference.online.traffic.round_trips,
+        layers=inference.online.layers,
+        offline=None if offline is None else _offline(offline),
         tls=route.tls is not None,
         emulated_link=route.emulated,
     )
@@ -115,15 +140,23 @@ def infer(
         print_json(report)
         return
     say(f"label {report.label}, logits {' '.join(f'{value:.3f}' for value in report.logits)}")
+    ahead = "" if report.offline is None else f" and {milliseconds(report.offline.latency_s)} of preparation"
     say(
-        f"{milliseconds(report.latency_s)} after {milliseconds(setup_s)} of set-up; "
+        f"{milliseconds(report.latency_s)} after {milliseconds(report.setup_s)} of set-up{ahead}; "
         f"{report.bytes_up:,} bytes up, {report.bytes_down:,} down"
     )
+    if report.offline is not None:
+        say(f"prepared with {report.offline.bytes_up:,} bytes up, {report.offline.bytes_down:,} down")
     if route.emulated is not None:
         say(
             f"over an EMULATED link of {route.emulated.rate_bytes_per_s / 125_000:g} Mbit/s each way "
             f"and {milliseconds(2 * route.emulated.one_way_s)} of round trip"
         )
+
+
+def _offline(phase: Phase) -> OfflineReport:
+    passed = phase.traffic
+    return OfflineReport(phase.latency_s, passed.bytes_sent, passed.bytes_received, passed.round_trips, phase.layers)
 
 
 def _emulated(rate_mbit: float | None, rtt_ms: float | None) -> EmulatedLink | None:

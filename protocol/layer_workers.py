@@ -7,6 +7,7 @@ another's.
 """
 
 import multiprocessing
+import os
 import signal
 import struct
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ class LayerWorkers:
         context = multiprocessing.get_context("fork")
         for worker in range(workers if workers > 1 else 0):
             near, far = context.Pipe()
-            process = context.Process(target=self._work, args=(worker, workers, far, near), daemon=True)
+            process = context.Process(target=self._work, args=(worker, workers, far), daemon=True)
             process.start()
             far.close()
             self._pipes.append(near)
@@ -99,11 +100,13 @@ class LayerWorkers:
             kept += np.frombuffer(reply, np.int64, offset=1 + sum(sizes))
         return responses, kept
 
-    def _work(self, worker: int, workers: int, pipe: Connection, parents_end: Connection) -> None:
+    def _work(self, worker: int, workers: int, pipe: Connection) -> None:
         """A worker's life: until its parent closes the pipe, or is gone."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-        for inherited in (*self._pipes, parents_end):
-            inherited.close()
+        # Of all that was inherited only this pipe and what the worker may say is kept: other clients' connections, and
+        # the pipes of their workers, must end when the parent closes them.
+        os.closerange(3, pipe.fileno())
+        os.closerange(pipe.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         while True:
             try:
                 task = pipe.recv_bytes()

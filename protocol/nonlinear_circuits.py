@@ -7,7 +7,7 @@
 | k | bits kept of v: l less the shift |
 | y | the requantised value: floor(v / 2^shift), saturated |
 | w | values in a window, of which the greatest leaves the circuit |
-| r | the server's mask, uniform modulo a modulus that y is shared in; the client gets y - r |
+| r | a mask, uniform modulo a modulus that y is shared in; its owner keeps it, the other party gets y - r |
 
 **Odd t.** The server gives its share plus (t-1)/2 modulo t. The sum s of both inputs is then v + (t-1)/2, or t more;
 one comparison says which, and one subtraction of a constant that depends on it gives v in two's complement,
@@ -18,6 +18,7 @@ without ReLU is shared from its distance to the least possible one, which the se
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from autoprivacy.common.errors import InvalidPolicy
 from autoprivacy.protocol.circuit_builder import ONE, ZERO, Circuit, CircuitBuilder, from_bits, to_bits
 
 Words = NDArray[np.uint64]
+Party: TypeAlias = Literal["server", "client"]
 MAX_MODULUS = 1 << 64
 
 
@@ -90,9 +92,9 @@ class Nonlinear:
     [0, maximum]), else to [-2^(bits-1), 2^(bits-1) - 1]. Then the greatest of `window` values, shared in each of
     `moduli_out`.
 
-    Inputs of the circuit: the server's encoded shares, value after value; the client's shares; the server's encoded
-    masks, modulus after modulus. Each is as wide as its modulus, little endian. Outputs: the client's new shares,
-    likewise.
+    Inputs of the circuit: the server's encoded shares, value after value; the client's shares; the encoded masks of
+    `masked_by`, modulus after modulus. Each is as wide as its modulus, little endian. Outputs: the other party's new
+    shares, likewise.
 
     Raises:
         InvalidPolicy: if widths and moduli do not fit together.
@@ -105,6 +107,7 @@ class Nonlinear:
     relu: bool = True
     maximum: int | None = None
     window: int = 1
+    masked_by: Party = "server"
 
     def __post_init__(self) -> None:
         check_modulus(self.modulus_in, "modulus_in")
@@ -147,7 +150,8 @@ class Nonlinear:
         builder = CircuitBuilder()
         server = [builder.inputs(self.width_in, server=True) for _ in range(self.window)]
         client = [builder.inputs(self.width_in, server=False) for _ in range(self.window)]
-        masks = [builder.inputs(width_of(modulus), server=True) for modulus in self.moduli_out]
+        by_server = self.masked_by == "server"
+        masks = [builder.inputs(width_of(modulus), server=by_server) for modulus in self.moduli_out]
         kept = [add_shares(builder, a, b, self.modulus_in)[self.shift :] for a, b in zip(server, client, strict=True)]
         if self._maximum_first:
             value = self._clamp(builder, _maximum(builder, kept, signed=True))
@@ -228,21 +232,33 @@ class Nonlinear:
             return sharing
         return self.window * add_shares_and_gates(self.modulus_in) + min(self._order_and_gates) + sharing
 
-    def server_bits(self, shares: NDArray[np.uint64], masks: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        """The server's input bits, for `shares` (window, instances) and `masks` (moduli, instances)."""
+    @property
+    def client_inputs(self) -> int:
+        """Input bits that come from the client."""
+        own = self.width_in * self.window
+        return own + (sum(map(width_of, self.moduli_out)) if self.masked_by == "client" else 0)
+
+    def server_bits(self, shares: Words, masks: Words | None = None) -> NDArray[np.uint8]:
+        """The server's input bits, for `shares` (window, instances), and `masks` (moduli, instances) if it masks."""
         half = np.uint64(0 if is_power(self.modulus_in) else self.modulus_in // 2)
         encoded = [to_bits(add_modulo(row, half, self.modulus_in), self.width_in) for row in shares]
-        for modulus, mask in zip(self.moduli_out, masks, strict=True):
-            offset = 0 if self.relu or is_power(modulus) else 1 << (self._value_bits - 1)
-            encoded.append(to_bits(add_modulo(mask, np.uint64(offset), modulus), width_of(modulus)))
-        return np.concatenate(encoded)
+        return np.concatenate([*encoded, *self._mask_bits("server", masks)])
 
-    def client_bits(self, shares: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        """The client's input bits (inputs, instances), for its `shares` (window, instances)."""
-        return np.concatenate([to_bits(row, self.width_in) for row in shares])
+    def client_bits(self, shares: Words, masks: Words | None = None) -> NDArray[np.uint8]:
+        """The client's input bits (inputs, instances), likewise."""
+        encoded = [to_bits(row, self.width_in) for row in shares]
+        return np.concatenate([*encoded, *self._mask_bits("client", masks)])
+
+    def _mask_bits(self, owner: Party, masks: Words | None) -> list[NDArray[np.uint8]]:
+        found = []
+        expected = self.moduli_out if owner == self.masked_by else ()
+        for modulus, mask in zip(expected, () if masks is None else masks, strict=True):
+            offset = 0 if self.relu or is_power(modulus) else 1 << (self._value_bits - 1)
+            found.append(to_bits(add_modulo(mask, np.uint64(offset), modulus), width_of(modulus)))
+        return found
 
     def shares_of(self, outputs: NDArray[np.uint8]) -> Words:
-        """The client's new shares (moduli, instances), of the circuit's output bits (outputs, instances)."""
+        """The new shares (moduli, instances) of who does not mask, from the output bits (outputs, instances)."""
         ends = np.cumsum([width_of(modulus) for modulus in self.moduli_out])
         return np.stack([from_bits(part) for part in np.split(outputs, ends[:-1])])
 

@@ -3,10 +3,11 @@
 from typing import TypeAlias
 
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.encoded_weights import Encoder
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.policy import LayerPolicy
-from autoprivacy.protocol.ring_he import RingServer
-from autoprivacy.protocol.seal_he import SealClient, SealServer
+from autoprivacy.protocol.ring_he import RingEncoder, RingServer
+from autoprivacy.protocol.seal_he import SealClient, SealEncoder, SealServer
 from autoprivacy.protocol.seal_keys import ClientKeys, ServerKeys
 
 AnyServer: TypeAlias = RingServer | SealServer
@@ -23,3 +24,8 @@ def server_of(
     """The server's part: our own kernels for `coefficients`, SEAL for `slots`, which rotates."""
     kind = RingServer if policy.packing == "coefficients" else SealServer
     return kind(he_set, keys, policy.packing, policy.response, privacy, noise_bound)
+
+
+def encoder_of(policy: LayerPolicy, he_set: HeSet) -> Encoder[object]:
+    """Encodes weights as `server_of` takes them, for all clients alike."""
+    return RingEncoder(he_set) if policy.packing == "coefficients" else SealEncoder(he_set, policy.packing)

@@ -19,6 +19,17 @@ from autoprivacy.protocol.seal_keys import ServerKeys
 from autoprivacy.protocol.wire import WHOLE_LIMB, Response, check_words, unpack_ciphertext
 
 
+class RingEncoder:
+    """Encodes weights; the part of a `RingServer` that needs no key."""
+
+    def __init__(self, he_set: HeSet) -> None:
+        self._ring = ring_of(he_set.n, he_set.limbs)
+
+    def encode_weights(self, values: IntArray) -> RingWords | None:
+        """A polynomial in NTT form (limbs, n), or None where all weights are zero."""
+        return self._ring.encode(values) if values.any() else None
+
+
 class RingServer:
     """Implements `he_interface.ServerHe`, without rotations; arguments as of `seal_he.SealServer`.
 
@@ -39,16 +50,15 @@ class RingServer:
             self._refuse_rotation()
         self.operations: Counter[str] = Counter()
         self._set = he_set
+        self._encoder = RingEncoder(he_set)
         self._ring = ring_of(he_set.n, he_set.limbs)
         self._words = word_type(he_set.limbs)
         self._responder = Responder(he_set, keys, packing, response, privacy, noise_bound)
 
     def encode_weights(self, values: IntArray) -> RingWords | None:
         """A polynomial in NTT form (limbs, n), or None where all weights are zero."""
-        if not values.any():
-            return None
-        self.operations["encode"] += 1
-        return self._ring.encode(values)
+        self.operations["encode"] += bool(values.any())
+        return self._encoder.encode_weights(values)
 
     def receive(self, request: bytes, share: IntArray | None) -> RingWords:
         """Unpack and check a ciphertext (2, limbs, n), add the server's share.

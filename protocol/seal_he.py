@@ -59,6 +59,21 @@ class SealClient:
         return self._context.decode(plaintext, self._packing)[positions]
 
 
+class SealEncoder:
+    """Encodes weights; the part of a `SealServer` that needs no key."""
+
+    def __init__(self, he_set: HeSet, packing: Packing) -> None:
+        self._context, self._packing, self._limbs = seal_context(he_set), packing, len(he_set.limbs)
+
+    def encode_weights(self, values: IntArray) -> "Seal | None":
+        """A plaintext in NTT form, or None where all weights are zero (SEAL refuses transparent products)."""
+        if not values.any():
+            return None
+        plaintext = self._context.encode(values, self._packing)
+        self._context.evaluator.transform_to_ntt_inplace(plaintext, self._context.parms_ids[self._limbs])
+        return plaintext
+
+
 class SealServer:
     """Implements `he_interface.ServerHe` for one HE set, one packing, one circuit privacy and one form of response.
 
@@ -84,16 +99,13 @@ class SealServer:
         self._keys = keys
         self._context = seal_context(he_set)
         self._evaluator = self._context.evaluator
+        self._encoder = SealEncoder(he_set, packing)
         self._words = word_type(he_set.limbs)
 
     def encode_weights(self, values: IntArray) -> "Seal | None":
         """A plaintext in NTT form, or None where all weights are zero (SEAL refuses transparent products)."""
-        if not values.any():
-            return None
-        self.operations["encode"] += 1
-        plaintext = self._context.encode(values, self._packing)
-        self._evaluator.transform_to_ntt_inplace(plaintext, self._context.parms_ids[len(self._set.limbs)])
-        return plaintext
+        self.operations["encode"] += bool(values.any())
+        return self._encoder.encode_weights(values)
 
     def receive(self, request: bytes, share: IntArray | None) -> "Seal":
         """Unpack and check a ciphertext, add the server's share.

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -66,6 +66,10 @@ class Kind(IntEnum):
     COMMAND = 11
     REVEALED = 12
     TIMES = 13
+    TABLES = 14
+    MASKED_INPUT = 15
+    SERVER_LABELS = 16
+    COLOURS = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +166,57 @@ class Channel:
         finally:
             self._deadline, self._limit_s = float("inf"), self._timeout_s
 
+    @contextmanager
+    def patient(self, timeout_s: float) -> Iterator[None]:
+        """Frames inside have another time-out, such as a longer one for a peer that may well be idle."""
+        usual = self._timeout_s
+        self._timeout_s = self._limit_s = timeout_s
+        try:
+            yield
+        finally:
+            self._timeout_s = self._limit_s = usual
+
     def send(self, kind: Kind, *parts: bytes | memoryview) -> None:
         """Send one frame made of `parts`, byte buffers all."""
         length = sum(map(len, parts))
         header = bytes([kind]) + length.to_bytes(7, "little")
         # What is large goes as it lies; what is small in one piece, as a system call costs more than a copy.
         whole = [b"".join((header, *parts))] if length < COPY_BYTES else [header, *parts]
+        self._send_all(whole)
+
+    def send_parts(self, kind: Kind, length: int, parts: Iterable[bytes | memoryview]) -> None:
+        """Send one frame of `length` bytes, each part as soon as it is made; a part may be overwritten by the next.
+
+        Raises:
+            ValueError: if the parts are not so long together.
+        """
+
+        def whole() -> Iterator[bytes | memoryview]:
+            yield bytes([kind]) + length.to_bytes(7, "little")
+            left = length
+            for part in parts:
+                left -= len(part)
+                if left < 0:
+                    break
+                yield part
+            if left:
+                raise ValueError(f"{kind.name}: the parts differ from the {length} bytes announced by {left}")
+
+        self._send_all(whole())
+
+    def _send_all(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Send the header and content of one frame."""
         start, done = time.monotonic(), 0
-        try:
-            for part in whole:
-                view = memoryview(part)
-                for at in range(0, len(view), PIECE_BYTES):
-                    piece = view[at : at + PIECE_BYTES]
+        for part in parts:
+            view = memoryview(part)
+            for at in range(0, len(view), PIECE_BYTES):
+                piece = view[at : at + PIECE_BYTES]
+                try:
                     self._stream.send(piece, self._until(start, done))
-                    done += len(piece)
-        except OSError as error:
-            raise self._failed(error) from None
-        self._count(Traffic(bytes_sent=HEADER_BYTES + length, frames_sent=1), sent=True)
+                except OSError as error:
+                    raise self._failed(error) from None
+                done += len(piece)
+        self._count(Traffic(bytes_sent=done, frames_sent=1), sent=True)
 
     def receive(self, kind: Kind, length: int) -> bytes:
         """Receive one frame of exactly this kind and length."""
@@ -194,20 +232,33 @@ class Channel:
         For what comes piece after piece: memory that was used before costs less than new memory.
         """
         start = time.monotonic()
-        self._read_header(kind, len(content), len(content), start)
-        self._read_into(content, start)
+        self._receive_header(kind, len(content), len(content), start)
+        self._fill(content, start, 0)
         self._count(Traffic(bytes_received=HEADER_BYTES + len(content), frames_received=1), sent=False)
+
+    def receive_parts(self, kind: Kind, sizes: Sequence[int]) -> Iterator[memoryview]:
+        """Receive one frame of these parts, each as soon as it is there; a part is overwritten by the next."""
+        start = time.monotonic()
+        length = self._receive_header(kind, sum(sizes), sum(sizes), start)
+        buffer = memoryview(bytearray(max(sizes)))
+        done = 0
+        for size in sizes:
+            self._fill(buffer[:size], start, done)
+            done += size
+            if done == length:
+                self._count(Traffic(bytes_received=HEADER_BYTES + length, frames_received=1), sent=False)
+            yield buffer[:size]
 
     def _receive(self, kind: Kind, least: int, most: int) -> bytes:
         start = time.monotonic()
-        content = bytearray(self._read_header(kind, least, most, start))
-        self._read_into(memoryview(content), start)
-        self._count(Traffic(bytes_received=HEADER_BYTES + len(content), frames_received=1), sent=False)
-        return bytes(content)
+        length = self._receive_header(kind, least, most, start)
+        content = self._read(length, start)
+        self._count(Traffic(bytes_received=HEADER_BYTES + length, frames_received=1), sent=False)
+        return content
 
-    def _read_header(self, kind: Kind, least: int, most: int, start: float) -> int:
-        header = bytearray(HEADER_BYTES)
-        self._read_into(memoryview(header), start)
+    def _receive_header(self, kind: Kind, least: int, most: int, start: float) -> int:
+        """The length of a frame of this kind."""
+        header = self._read(HEADER_BYTES, start)
         length = int.from_bytes(header[1:], "little")
         if header[0] != kind or not least <= length <= most:
             expected = f"{kind.name} of {least} to {most} bytes"
@@ -217,11 +268,17 @@ class Channel:
             )
         return length
 
-    def _read_into(self, view: memoryview, start: float) -> None:
+    def _read(self, count: int, start: float) -> bytes:
+        content = bytearray(count)
+        self._fill(memoryview(content), start, 0)
+        return bytes(content)
+
+    def _fill(self, view: memoryview, start: float, before: int) -> None:
+        """Receive what fills `view`, after so many bytes of a frame that began at `start`."""
         done = 0
         while done < len(view):
             try:
-                got = self._stream.receive_into(view[done:], self._until(start, done))
+                got = self._stream.receive_into(view[done:], self._until(start, before + done))
             except OSError as error:
                 raise self._failed(error) from None
             if got == 0:

@@ -22,8 +22,16 @@ NAMES = (
         for frame in ("public keys", "ciphertext", "response")
     ),
     *("base transfers offered", "base transfers answered", "transfer columns", "garbled layer", "logit share"),
+    *("labels of a server", "colours", "masked input"),
 )
-SLOW = {"agreement", "base transfers answered", "public keys, slots", "garbled layer", "base transfers offered"}
+SLOW = {
+    "labels of a server",
+    "agreement",
+    "base transfers answered",
+    "public keys, slots",
+    "garbled layer",
+    "base transfers offered",
+}
 
 
 @pytest.fixture(scope="module")

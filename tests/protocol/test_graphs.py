@@ -21,6 +21,7 @@ from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
+from autoprivacy.protocol.transport import Traffic
 from tests.protocol.conftest import Deployed
 
 SAME = (1, 1, 1, 1)
@@ -131,16 +132,27 @@ def deploy_graph(made, bits=5, seed=3, privacy="uniform", slots=()):
     return Deployed(network, policy, agree(network, policy)), images
 
 
+def check_traffic(deployed, inference, schedule):
+    planned = plan_network(deployed.network, deployed.agreement, schedule)
+    assert inference.online.traffic == planned.online_traffic
+    assert len(inference.online.layers) == len(planned.layers) == len(deployed.agreement.layers)
+    if schedule == "online":
+        assert inference.offline is None
+        assert planned.offline_traffic == Traffic()
+    else:
+        assert inference.offline.traffic == planned.offline_traffic
+        assert len(inference.offline.layers) == len(planned.offline)
+
+
+@pytest.mark.parametrize("schedule", ["online", "preprocessed"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_private_logits_are_those_of_the_integer_reference(name, serving, key):
+def test_private_logits_are_those_of_the_integer_reference(name, schedule, serving, key):
     deployed, images = deploy_graph(NETWORKS[name]())
-    with Client(serving(deployed).address, key, expected=deployed.agreement) as client:
+    with Client(serving(deployed).address, key, expected=deployed.agreement, schedule=schedule) as client:
         found = [client.infer(image) for image in images[:3]]
     assert np.array_equal(np.stack([inference.logits for inference in found]), deployed.logits(images[:3]))
-    planned = plan_network(deployed.network, deployed.agreement)
     for inference in found:
-        assert (inference.bytes_up, inference.bytes_down) == (planned.bytes_up, planned.bytes_down)
-        assert len(inference.client) == len(planned.layers) == len(deployed.agreement.layers)
+        check_traffic(deployed, inference, schedule)
 
 
 @pytest.mark.parametrize(
@@ -153,21 +165,24 @@ def test_private_logits_are_those_of_the_integer_reference(name, serving, key):
         ("ends in a sum", ("a",)),
     ],
 )
-def test_layers_in_slots_give_the_same_logits(name, slots, serving, key):
+@pytest.mark.parametrize("schedule", ["online", "preprocessed"])
+def test_layers_in_slots_give_the_same_logits(name, slots, schedule, serving, key):
     deployed, images = deploy_graph(NETWORKS[name](), privacy="rerandomise", slots=slots)
-    with Client(serving(deployed).address, key, expected=deployed.agreement) as client:
+    with Client(serving(deployed).address, key, expected=deployed.agreement, schedule=schedule) as client:
         found = client.infer(images[0])
     assert np.array_equal(found.logits, deployed.logits(images[:1])[0])
-    planned = plan_network(deployed.network, deployed.agreement)
-    assert (found.bytes_up, found.bytes_down) == (planned.bytes_up, planned.bytes_down)
-    assert client.setup_s > 0
+    check_traffic(deployed, found, schedule)
+    assert found.setup_s > 0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_both_shares_open_to_the_accumulators_of_the_reference(name, serving, key):
+@pytest.mark.parametrize("schedule", ["online", "preprocessed"])
+def test_both_shares_open_to_the_accumulators_of_the_reference(name, schedule, serving, key):
     deployed, images = deploy_graph(NETWORKS[name]())
-    with Client(serving(deployed, reveal=True).address, key) as client:
-        _, revealed = client.infer_revealed(images[0])
+    with Client(serving(deployed, reveal=True).address, key, schedule=schedule) as client:
+        inference, revealed = client.infer_revealed(images[0])
+    assert len(revealed.server) == len(inference.online.layers)
+    assert len(revealed.server_offline) == (0 if inference.offline is None else len(inference.offline.layers))
     t = {layer.name: layer.policy.t for layer in deployed.agreement.layers}
     trace = reference.run(deployed.network, deployed.network.quantise_input(images[:1]), moduli=t)
     for layer, opened in revealed.accumulators.items():

@@ -16,11 +16,13 @@ import pytest
 
 from autoprivacy.common.errors import BadInput, InsecureParameters, ProtocolError
 from autoprivacy.common.records import to_json
-from autoprivacy.protocol import linear_layer
+from autoprivacy.protocol import linear_layer, prepared_layer
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.agreement import AgreedLayer
+from autoprivacy.protocol.conversation import INFER, MOST_PREPARED, PREPARE, SPEND
 from autoprivacy.protocol.seal_keys import public_message_bytes
-from autoprivacy.protocol.session import INFER, Client
+from autoprivacy.protocol.serving import MOST_CLIENTS
+from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.tls import client_end, new_certificate
 from autoprivacy.protocol.transport import (
     GREETING,
@@ -77,9 +79,18 @@ class Attacker:
         client = Client(self.server.address, self.key)
         try:
             client._channel.send(Kind.COMMAND, INFER)
-            yield client._channel, client._parties[0]
+            yield client._channel, client._steps.parties[0]
         finally:
             client._channel.close()
+
+    @contextmanager
+    def prepared(self):
+        client = Client(self.server.address, self.key, schedule="preprocessed")
+        client.prepare()
+        try:
+            yield client
+        finally:
+            client._end()
 
     @property
     def ciphertext_bytes(self):
@@ -201,6 +212,52 @@ def unknown_command(attacker):
     client._channel.close()
 
 
+def spend_what_was_not_prepared(attacker):
+    client = Client(attacker.server.address, attacker.key)
+    client._channel.send(Kind.COMMAND, SPEND)
+    client._channel.close()
+
+
+def spend_twice(attacker):
+    with attacker.prepared() as client:
+        client.infer(np.zeros((1, 8, 8)))
+        client._channel.send(Kind.COMMAND, SPEND)
+
+
+def prepare_without_end(attacker):
+    with attacker.prepared() as client:
+        for _ in range(MOST_PREPARED):
+            try:
+                client._prepared.append(client._prepare()[:2])
+            except ProtocolError:
+                return
+    raise AssertionError
+
+
+def disconnect_while_preparing(attacker):
+    client = Client(attacker.server.address, attacker.key, schedule="preprocessed")
+    client._channel.send(Kind.COMMAND, PREPARE)
+    client._channel.close()
+
+
+def a_short_masked_input(attacker):
+    with attacker.prepared() as client:
+        client._channel.send(Kind.COMMAND, SPEND)
+        client._channel.send(Kind.MASKED_INPUT, b"\1\2\3")
+
+
+def colours_before_the_input(attacker):
+    with attacker.prepared() as client:
+        client._channel.send(Kind.COMMAND, SPEND)
+        client._channel.send(Kind.COLOURS, bytes(100))
+
+
+def colours_of_another_length(attacker):
+    with attacker.prepared() as client, pytest.MonkeyPatch.context() as patch, suppress(ProtocolError):
+        patch.setattr(prepared_layer, "evaluate", lambda *_: b"\1\2\3")
+        client.infer(np.zeros((1, 8, 8)))
+
+
 def shares_asked_for(attacker):
     client = Client(attacker.server.address, attacker.key)
     with pytest.raises(ProtocolError), client:
@@ -229,6 +286,13 @@ ATTACKS = (
     tls_where_none_is,
     unknown_command,
     shares_asked_for,
+    spend_what_was_not_prepared,
+    spend_twice,
+    prepare_without_end,
+    disconnect_while_preparing,
+    a_short_masked_input,
+    colours_before_the_input,
+    colours_of_another_length,
 )
 
 
@@ -267,11 +331,50 @@ def test_a_server_outlives_a_ciphertext_of_zeros(exact, serving, key, digits, ze
     check_it_still_serves(server, exact, key, digits.confirm.x[0])
 
 
-def test_a_client_that_sends_nothing_holds_a_server_only_for_its_patience(exact, serving, key, digits):
+def wait_for_line(server, text):
+    """Until a server that goes on for ever has said so."""
+    for _ in range(500):
+        if any(text in line for line in server.lines):
+            return
+        time.sleep(0.02)
+    raise AssertionError(server.lines)
+
+
+def test_a_client_that_sends_nothing_is_given_up_and_holds_nobody(exact, serving, key, digits):
     server = serving(exact, once=False, timeout_s=0.5)
     with server.connect():
+        wait_for_line(server, "did not finish a frame")
+    with server.connect(), server.connect(), server.connect():
         check_it_still_serves(server, exact, key, digits.confirm.x[0])
-    assert "did not finish a frame" in server.lines[1]
+
+
+def test_clients_beyond_the_most_wait_until_one_is_done(exact, serving, key, digits):
+    server = serving(exact, once=False, timeout_s=2)
+    idle = [server.connect() for _ in range(MOST_CLIENTS)]
+    try:
+        start = time.monotonic()
+        check_it_still_serves(server, exact, key, digits.confirm.x[0])
+        assert time.monotonic() - start > 0.5
+        assert all("did not finish a frame" in line for line in server.lines[1:-1])
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+@pytest.mark.parametrize("schedule", ["online", "preprocessed"])
+def test_clients_that_come_together_are_served_together(exact, serving, key, digits, schedule):
+    """As many as are served at once, image after image in turn, each in a session of its own."""
+    server = serving(exact, once=False)
+    images = digits.confirm.x[:MOST_CLIENTS]
+    clients = [Client(server.address, key, schedule=schedule) for _ in images]
+    try:
+        with ThreadPoolExecutor(len(clients)) as pool:
+            found = list(pool.map(lambda pair: pair[0].infer(pair[1]).logits, zip(clients, images, strict=True)))
+    finally:
+        for client in clients:
+            client.close()
+    assert np.array_equal(np.stack(found), exact.logits(images))
+    server.join()
 
 
 class Dripping(threading.Thread):
@@ -293,20 +396,20 @@ def test_a_client_that_drips_is_given_up_all_the_same(exact, serving, key, digit
     with server.connect() as connection:
         dripping = Dripping(connection, header(Kind.PROOF, NONCE_BYTES + KEY_BYTES) + bytes(1000))
         dripping.start()
-        check_it_still_serves(server, exact, key, digits.confirm.x[0])
+        wait_for_line(server, "within 0.5 s")
         dripping.join()
-    assert "within 0.5 s" in server.lines[1]
+    check_it_still_serves(server, exact, key, digits.confirm.x[0])
 
 
 def test_an_idle_client_is_given_up_and_told(exact, serving, key, digits):
     server = serving(exact, once=False, timeout_s=0.5)
     idle = Client(server.address, key)
+    wait_for_line(server, "within 0.5 s")
     check_it_still_serves(server, exact, key, digits.confirm.x[0])
     with pytest.raises(ProtocolError) as caught:
         idle.infer(digits.confirm.x[0])
     idle._channel.close()
     one_line(caught)
-    assert "within 0.5 s" in server.lines[1]
 
 
 def test_a_client_that_reads_nothing_is_given_up(sockets):
@@ -334,7 +437,7 @@ def test_what_clients_leave_behind_is_freed(exact, serving, key, digits, certifi
         with Client(server.address, key, route=Route(None if tls is None else certified[0])) as client:
             client.infer(digits.confirm.x[0])
         server.join()
-        assert psutil.Process().num_fds() == before - 1  # its listening socket is closed too
+        assert psutil.Process().num_fds() == before - 3  # its listening socket is closed too, and its own pair
 
 
 def test_a_tls_server_outlives_those_who_speak_no_tls_and_those_who_pin_another(
@@ -453,17 +556,40 @@ def test_random_base_transfers_of_a_server_are_one_error(tolerant, key):
     one_line(caught)
 
 
-@pytest.mark.parametrize("kind", [Kind.RESPONSES, Kind.GARBLED, Kind.LOGIT_SHARE])
-def test_a_server_that_garbles_an_answer_is_one_error(tolerant, serving, key, digits, monkeypatch, kind):
-    class Lying(Channel):
-        def send(self, sent, *parts):
-            content = b"".join(parts)
-            super().send(sent, b"\xff" * (len(content) - (sent == kind)) if sent == kind else content)
+class Lying(Channel):
+    """Says `kind` as announced but one byte shorter, and what is in it is no use."""
 
+    kind = Kind.COMMAND
+
+    def send(self, kind, *parts):
+        content = b"".join(parts)
+        super().send(kind, b"\xff" * (len(content) - 1) if kind == self.kind else content)
+
+    def send_parts(self, kind, length, parts):
+        if kind == self.kind:
+            self.send(kind, *map(bytes, parts))
+        else:
+            super().send_parts(kind, length, parts)
+
+
+ANSWERS = {
+    "online": (Kind.RESPONSES, Kind.GARBLED, Kind.LOGIT_SHARE),
+    "preprocessed": (Kind.RESPONSES, Kind.TABLES, Kind.SERVER_LABELS, Kind.LOGIT_SHARE),
+}
+
+
+@pytest.mark.parametrize(("schedule", "kind"), [(name, kind) for name, kinds in ANSWERS.items() for kind in kinds])
+def test_a_server_that_garbles_an_answer_is_one_error(
+    tolerant, serving, key, digits, monkeypatch, tmp_path, schedule, kind
+):
+    monkeypatch.setattr(Lying, "kind", kind)
     monkeypatch.setattr(serving_module, "Channel", Lying)
     server = serving(tolerant)
-    with pytest.raises(ProtocolError) as caught, Client(server.address, key) as client:
+    before = psutil.Process().num_fds()
+    client = Client(server.address, key, schedule=schedule, spill_dir=tmp_path)
+    with pytest.raises(ProtocolError) as caught, client:
         client.infer(digits.confirm.x[0])
     one_line(caught)
     server.join()
     assert isinstance(server.failure, ProtocolError)
+    assert psutil.Process().num_fds() == before - 3  # what was spilled is closed, and what the server listens on

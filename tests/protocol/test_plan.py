@@ -1,6 +1,7 @@
 """The closed-form plan against what a session really does and really sends."""
 
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from autoprivacy.networks.integer_network import chain_operations
-from autoprivacy.protocol import garbling, linear_layer, session, transport
+from autoprivacy.protocol import garbling, linear_layer, transport
+from autoprivacy.protocol import server as server_module
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuits import Operation
@@ -28,6 +30,7 @@ DEPLOYMENTS = {
     "windows": ((LARGE, SMALL, LARGE), 4, WINDOWS),
 }
 INFERENCES = 2
+SCHEDULES = ("online", "preprocessed")
 
 
 @pytest.fixture(params=DEPLOYMENTS)
@@ -95,13 +98,11 @@ class Recorded:
     inferences: list[Inference] = field(default_factory=list)
     operations: list[Counter[str]] = field(default_factory=list)
 
-    def inference_frames(self):
-        """The frames of each inference, up and down, the commands left out."""
-        up = [i for i, (kind, _) in enumerate(self.up) if kind == Kind.COMMAND]
+    def phase_frames(self):
+        """The frames up of each phase, which a command starts, and all frames down after set-up."""
+        starts = [i for i, (kind, _) in enumerate(self.up) if kind == Kind.COMMAND]
         first = next(i for i, (kind, _) in enumerate(self.down) if kind == Kind.RESPONSES)
-        down = np.linspace(first, len(self.down), INFERENCES + 1).astype(int)
-        for (start, end), (first, last) in zip(pairwise(up), pairwise(down), strict=True):
-            yield iter(self.up[start + 1 : end]), iter(self.down[first:last])
+        return [iter(self.up[start + 1 : end]) for start, end in pairwise(starts)], iter(self.down[first:])
 
     def setup_bytes(self, frames):
         return sum(size for kind, size in frames if kind in (Kind.PUBLIC_KEY, Kind.BASE_OT))
@@ -110,8 +111,17 @@ class Recorded:
 def recording_channel(frames):
     class RecordingChannel(Channel):
         def send(self, kind, *parts):
+            with self._recorded(kind):
+                super().send(kind, *parts)
+
+        def send_parts(self, kind, length, parts):
+            with self._recorded(kind):
+                super().send_parts(kind, length, parts)
+
+        @contextmanager
+        def _recorded(self, kind):
             before = self.bytes_sent
-            super().send(kind, *parts)
+            yield
             frames.append((kind, self.bytes_sent - before))
 
     return RecordingChannel
@@ -119,9 +129,9 @@ def recording_channel(frames):
 
 @pytest.fixture
 def record_session(monkeypatch, serving, key, digits):
-    def record(deployed):
+    def record(deployed, schedule):
         seen = Recorded()
-        garble = garbling.garble
+        garble = garbling.garble_pieces
 
         def recorded_server(*args):
             seen.servers.append(server_of(*args))
@@ -134,15 +144,16 @@ def record_session(monkeypatch, serving, key, digits):
 
         monkeypatch.setattr(transport, "Channel", recording_channel(seen.up))
         monkeypatch.setattr(serving_module, "Channel", recording_channel(seen.down))
-        monkeypatch.setattr(session, "server_of", recorded_server)
-        monkeypatch.setattr(garbling, "garble", recording_garble)
+        monkeypatch.setattr(server_module, "server_of", recorded_server)
+        monkeypatch.setattr(garbling, "garble_pieces", recording_garble)
         server = serving(deployed)
-        with Client(server.address, key, expected=deployed.agreement) as client:
+        with Client(server.address, key, expected=deployed.agreement, schedule=schedule) as client:
             seen.inferences += [client.infer(image) for image in digits.confirm.x[:INFERENCES]]
         server.join()
         assert server.failure is None
         seen.operations += [
-            mine.operations + theirs.operations for mine, theirs in zip(client._parties, seen.servers, strict=True)
+            mine.operations + theirs.operations
+            for mine, theirs in zip(client._steps.parties, seen.servers, strict=True)
         ]
         return seen
 
@@ -154,31 +165,40 @@ def thin(deployed):
     return sparse(deployed)
 
 
-def test_a_session_does_and_sends_what_is_planned(thin, record_session):
-    seen, planned = record_session(thin), plan(thin.agreement, nonzero_products(thin.network, thin.agreement))
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_session_does_and_sends_what_is_planned(thin, schedule, record_session):
+    seen = record_session(thin, schedule)
+    planned = plan(thin.agreement, nonzero_products(thin.network, thin.agreement), schedule)
+    encrypted = planned.layers if schedule == "online" else planned.offline
 
     for inference in seen.inferences:
+        assert inference.online.traffic == planned.online_traffic
         assert (inference.bytes_up, inference.bytes_down) == (planned.bytes_up, planned.bytes_down)
+        assert (inference.offline is not None) == bool(planned.offline)
+        assert inference.offline is None or inference.offline.traffic == planned.offline_traffic
     assert seen.setup_bytes(seen.up) == planned.setup_bytes_up
     assert seen.setup_bytes(seen.down) == planned.setup_bytes_down
     assert sum(kind == Kind.PUBLIC_KEY for kind, _ in seen.up) == len(key_sets(thin.agreement))
 
-    for ups, downs in seen.inference_frames():
-        for layer in planned.layers:
+    ups_of_phases, downs = seen.phase_frames()
+    phases = [phase for _ in range(INFERENCES) for phase in (planned.offline, planned.layers) if phase]
+    for phase, ups in zip(phases, ups_of_phases, strict=True):
+        for layer in phase:
             sent = [next(ups) for _ in range(layer.frames_up)]
             answered = [next(downs) for _ in range(layer.frames_down)]
             assert sum(size for _, size in sent) == layer.bytes_up
             assert sum(size for _, size in answered) == layer.bytes_down
-            assert sent[0][0] == Kind.CIPHERTEXTS
-            assert answered[0][0] == Kind.RESPONSES
-        assert not [*ups, *downs]
+            if phase is encrypted:
+                assert sent[0][0] == Kind.CIPHERTEXTS
+                assert answered[0][0] == Kind.RESPONSES
+        assert not [*ups]
+    assert not [*downs]
 
-    for executed, layer in zip(seen.operations, planned.layers, strict=True):
+    for executed, layer in zip(seen.operations, encrypted, strict=True):
         per_inference = executed_calls(layer)
-        del executed["encode"]
         assert executed == Counter({name: INFERENCES * count for name, count in per_inference.items()})
 
-    circuits = [circuit for layer in planned.layers for circuit in layer.circuits]
+    circuits = [circuit for layer in encrypted for circuit in layer.circuits]
     shifts = [set(step.shifts) for step in thin.agreement.nonlinears]
     assert len(circuits) == sum(map(len, shifts)) > len(shifts) == 2
     expected = [(circuit.and_gates, circuit.client_bits, circuit.instances) for circuit in circuits]
@@ -201,8 +221,30 @@ def test_work_in_circuits_is_that_of_the_batch(deployed):
             assert [each.items for each in work[operation]] == [transfers]
 
 
-def test_every_byte_of_a_layer_is_work_of_the_link(deployed):
-    for layer in plan(deployed.agreement).layers:
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_byte_of_a_layer_is_work_of_the_link(deployed, schedule):
+    planned = plan(deployed.agreement, schedule=schedule)
+    for layer in planned.layers + planned.offline:
         transfers = [work for work in layer.work if work.operation == "transfer"]
         assert sum(work.items for work in transfers) == layer.bytes_up + layer.bytes_down
         assert sum(work.calls for work in transfers) == layer.frames_up + layer.frames_down
+
+
+def test_what_is_spilled_is_read_once(deployed):
+    planned = plan(deployed.agreement, schedule="preprocessed")
+    written, read = (
+        sum(work.items for layer in layers for work in layer.work if work.operation == operation)
+        for layers, operation in ((planned.offline, "spill_write"), (planned.layers, "spill_read"))
+    )
+    assert written == read == planned.client_spill_bytes + planned.server_spill_bytes
+    usual = plan(deployed.agreement)
+    assert (usual.offline, usual.client_spill_bytes, usual.server_spill_bytes) == ((), 0, 0)
+
+
+def test_both_schedules_have_the_same_gates(deployed):
+    usual, ahead = plan(deployed.agreement), plan(deployed.agreement, schedule="preprocessed")
+    gates = [
+        [circuit.total_and_gates for layer in layers for circuit in layer.circuits]
+        for layers in (usual.layers, ahead.layers, ahead.offline)
+    ]
+    assert gates[0] == gates[1] == gates[2]

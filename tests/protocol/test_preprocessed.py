@@ -1,0 +1,145 @@
+"""Schedule `preprocessed`: what is prepared, where it lies, and that it is used once."""
+
+import errno
+import os
+import stat
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from autoprivacy.common.errors import BadInput
+from autoprivacy.protocol import server as server_module
+from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.session import MOST_PREPARED, Client
+from autoprivacy.protocol.spill import Spill
+
+AHEAD = 3
+
+
+@pytest.fixture
+def spills(monkeypatch):
+    """The server's files, as it opens them."""
+    opened = []
+
+    class Recorded(Spill):
+        def __init__(self, folder=None):
+            super().__init__(folder)
+            opened.append(self)
+
+    monkeypatch.setattr(server_module, "Spill", Recorded)
+    return opened
+
+
+def test_several_are_prepared_ahead_and_the_oldest_is_used_first(exact, serving, key, digits):
+    images = digits.confirm.x[: AHEAD + 1]
+    planned = plan_network(exact.network, exact.agreement, "preprocessed")
+    server = serving(exact)
+    with Client(server.address, key, schedule="preprocessed") as client:
+        ahead = [client.prepare() for _ in range(AHEAD)]
+        assert client.prepared == AHEAD
+        found = [client.infer(image) for image in images]
+        assert client.prepared == 0
+    server.join()
+    assert np.array_equal(np.stack([each.logits for each in found]), exact.logits(images))
+    assert [each.offline for each in found[:AHEAD]] == ahead
+    assert found[AHEAD].offline not in ahead
+    assert all(phase.traffic == planned.offline_traffic for phase in ahead)
+    assert all(each.online.traffic == planned.online_traffic for each in found)
+    assert server.lines[1:] == [f"served {AHEAD + 1} inferences"]
+
+
+def test_material_lies_in_nameless_files_of_their_owner_of_the_planned_size(
+    exact, serving, key, digits, tmp_path, spills
+):
+    planned = plan_network(exact.network, exact.agreement, "preprocessed")
+    with Client(serving(exact).address, key, schedule="preprocessed", spill_dir=tmp_path) as client:
+        client.prepare()
+        client.prepare()
+        mine = [prepared.spill for prepared, _ in client._prepared]
+        for spill, size in [(each, planned.client_spill_bytes) for each in mine] + [
+            (each, planned.server_spill_bytes) for each in spills
+        ]:
+            seen = os.fstat(spill.fileno())
+            assert (stat.S_IMODE(seen.st_mode), seen.st_size, seen.st_nlink) == (0o600, size, 0)
+        assert len(mine) == len(spills) == 2
+        assert not list(tmp_path.iterdir())
+        client.infer(digits.confirm.x[0])
+        assert [spill._file.closed for spill in (*mine, *spills)] == [True, False, True, False]
+    assert all(spill._file.closed for spill in mine)
+    for _ in range(100):  # the server sees the end of the session a little later
+        if spills[1]._file.closed:
+            break
+        time.sleep(0.02)
+    assert spills[1]._file.closed
+
+
+def test_a_refused_image_uses_up_nothing(exact, serving, key, digits):
+    with Client(serving(exact).address, key, schedule="preprocessed") as client:
+        client.prepare()
+        with pytest.raises(BadInput, match=r"\(1, 8, 8\)"):
+            client.infer(np.zeros((1, 8, 9)))
+        with pytest.raises(BadInput, match="use up what is prepared"):
+            client.infer_revealed(digits.confirm.x[0])
+        assert client.prepared == 1
+        assert np.array_equal(client.infer(digits.confirm.x[0]).logits, exact.logits(digits.confirm.x[:1])[0])
+
+
+def test_no_more_is_prepared_than_a_server_keeps(tolerant, serving, key):
+    with Client(serving(tolerant).address, key, schedule="preprocessed") as client:
+        for _ in range(MOST_PREPARED):
+            client.prepare()
+        with pytest.raises(BadInput, match=f"{MOST_PREPARED} inferences are prepared"):
+            client.prepare()
+
+
+def test_schedule_online_prepares_nothing(tolerant, serving, key):
+    with Client(serving(tolerant).address, key) as client, pytest.raises(BadInput, match="schedule `preprocessed`"):
+        client.prepare()
+
+
+def test_who_has_prepared_may_be_idle_for_longer(exact, serving, key, digits):
+    with Client(serving(exact, timeout_s=0.5).address, key, schedule="preprocessed") as client:
+        client.prepare()
+        time.sleep(1)
+        assert np.array_equal(client.infer(digits.confirm.x[0]).logits, exact.logits(digits.confirm.x[:1])[0])
+
+
+def test_a_folder_that_is_not_there_is_one_error_and_the_session_goes_on(exact, serving, key, digits, tmp_path):
+    with Client(serving(exact).address, key, schedule="preprocessed", spill_dir=tmp_path / "none") as client:
+        with pytest.raises(BadInput, match="--spill-dir") as caught:
+            client.prepare()
+        assert "\n" not in str(caught.value)
+        tmp_path.joinpath("none").mkdir()
+        assert np.array_equal(client.infer(digits.confirm.x[0]).logits, exact.logits(digits.confirm.x[:1])[0])
+
+
+def test_a_full_disk_is_one_error_and_nothing_stays_open(tmp_path, monkeypatch):
+    before = psutil.Process().num_fds()
+    with Spill(tmp_path) as spill:
+
+        class Full:
+            def write(self, _):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch, pytest.raises(BadInput, match=r"No space left.*--spill-dir"):
+            patch.setattr(spill, "_file", Full())
+            spill.write(b"1234")
+    assert psutil.Process().num_fds() == before
+
+
+def test_what_is_spilled_comes_back_once_in_order(tmp_path):
+    rng = np.random.default_rng(1)
+    parts = [rng.bytes(size) for size in (1, 70_000, 3, 200_000)]
+    with Spill(tmp_path) as spill:
+        for part in parts:
+            spill.write(part)
+        assert spill.size == sum(map(len, parts))
+        spill.finish()
+        for part in parts:
+            view = memoryview(bytearray(len(part)))
+            spill.read_into(view)
+            assert view == part
+        with pytest.raises(BadInput, match="ends early"):
+            spill.read_into(memoryview(bytearray(1)))
