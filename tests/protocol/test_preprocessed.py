@@ -123,9 +123,10 @@ def test_a_full_disk_is_one_error_and_nothing_stays_open(tmp_path, monkeypatch):
             def write(self, _):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        with monkeypatch.context() as patch, pytest.raises(BadInput, match=r"No space left.*--spill-dir"):
+        with monkeypatch.context() as patch:
             patch.setattr(spill, "_file", Full())
-            spill.write(b"1234")
+            with pytest.raises(BadInput, match=r"No space left.*--spill-dir"):
+                spill.write(b"1234")
     assert psutil.Process().num_fds() == before
 
 
