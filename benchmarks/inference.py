@@ -3,7 +3,7 @@
 All policies and both schedules of a network run side by side, in random order within each round. Every inference is
 checked: bytes, frames and round trips against the plan, logits of error-free policies against the integer reference.
 Phases are timed by the client; `client` and `server` are each party's seconds by component (`link_s` is what it spent
-in the channel: sending, and waiting for the other, which works meanwhile). The first inference of a session is not kept.
+in the channel: sending, and waiting for the other, which works meanwhile). A session's first inference is not kept.
 """
 
 import json

@@ -37,7 +37,7 @@ class Spill:
             self._file.write(data)
         except OSError as error:
             raise self._failed(error) from None
-        self.size += len(data)
+        self.size += memoryview(data).nbytes
 
     def finish(self) -> None:
         """Nothing more is written; reading begins."""

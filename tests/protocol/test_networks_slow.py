@@ -3,13 +3,15 @@
 `make test-slow` runs them; minutes each. Untrained networks have random weights, which is as good for this.
 """
 
-from contextlib import contextmanager
-from pathlib import Path
+import json
+import subprocess
+import sys
+from dataclasses import astuple
 
 import numpy as np
-import psutil
 import pytest
 
+from autoprivacy.common.records import save
 from autoprivacy.networks import data, zoo
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import LayerWidths, Widths
@@ -20,7 +22,7 @@ from autoprivacy.protocol.he_set import he_set_for, least_batching_prime
 from autoprivacy.protocol.linear_layer import default_tile_of
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
-from autoprivacy.protocol.session import Client
+from benchmarks.inference_client import peak_bytes
 from tests.protocol.conftest import Deployed
 from tests.protocol.test_session import server_process
 
@@ -48,37 +50,56 @@ def deploy(name, packing):
     return Deployed(network, policy, agree(network, policy)), splits.confirm
 
 
-@contextmanager
-def client_of(deployed, folder: Path):
-    with server_process(deployed, folder) as (address, key, process):
-        with Client(address, key, expected=deployed.agreement) as client:
-            yield client, psutil.Process(process.pid)
-        assert process.wait(60) == 0
+def inferred(deployed, images, schedule, folder):
+    """What a client of its own process found, its peak of memory, and the server's, each read from outside."""
+    save(deployed.agreement, folder / "agreement")
+    np.save(folder / "images.npy", images)
+    command = [sys.executable, "-m", "tests.protocol.client_process"]
+    with server_process(deployed, folder) as (address, _, server):
+        job = [address, str(folder / "key"), str(folder / "agreement"), str(folder / "images.npy"), schedule]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            client.stdin.write(json.dumps(job) + "\n")
+            client.stdin.flush()
+            found = json.loads(client.stdout.readline())
+            peaks = [peak_bytes(process.pid) for process in (client, server)]
+            client.stdin.close()
+            assert client.wait(60) == 0
+        assert server.wait(60) == 0
+    return found, peaks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "packing"),
-    [*((name, "coefficients") for name in IMAGES), ("digits-cnn", "slots"), ("lenet5", "slots")],
+    ("name", "packing", "schedule"),
+    [
+        *((name, "coefficients", "online") for name in IMAGES),
+        *((name, "slots", "online") for name in ("digits-cnn", "lenet5")),
+        *((name, "coefficients", "preprocessed") for name in ("digits-cnn", "lenet5", "minionn", "resnet32")),
+        *((name, "slots", "preprocessed") for name in ("digits-cnn", "lenet5")),
+    ],
 )
-def test_private_logits_are_those_of_the_integer_reference(name, packing, tmp_path):
+def test_private_logits_are_those_of_the_integer_reference(name, packing, schedule, tmp_path):
     deployed, split = deploy(name, packing)
     failure_bits = network_failure_bits(decryption_errors(deployed.network, deployed.agreement))
     assert failure_bits >= FAILURE_BITS
     images = split.x[: IMAGES[name] if packing == "coefficients" else 3]
-    planned, wanted = plan_network(deployed.network, deployed.agreement), deployed.logits(images)
-    latencies, resident = [], 0
-    with client_of(deployed, tmp_path) as (client, server):
-        for image, logits in zip(images, wanted, strict=True):
-            found = client.infer(image)
-            assert np.array_equal(found.logits, logits)
-            assert (found.bytes_up, found.bytes_down) == (planned.bytes_up, planned.bytes_down)
-            latencies.append(found.latency_s)
-            resident = max(resident, server.memory_info().rss, psutil.Process().memory_info().rss)
-    assert resident < MOST_RESIDENT
+    planned = plan_network(deployed.network, deployed.agreement, schedule)
+    found, peaks = inferred(deployed, images, schedule, tmp_path)
+    assert [run["logits"] for run in found] == deployed.logits(images).tolist()
+    for run in found:
+        assert run["online"] == list(astuple(planned.online_traffic))
+        assert run["offline"] == list(astuple(planned.offline_traffic))
+        assert run["spilled"] == planned.client_spill_bytes
+    assert max(peaks) < MOST_RESIDENT
+    online, offline = (np.median([run[phase] for run in found]) for phase in ("online_s", "offline_s"))
     said = (
-        f"{name}, {packing}: {len(images)} images equal, median {np.median(latencies):.3f} s, "
-        f"{resident / 2**20:.0f} MiB resident, {planned.bytes_up / 1e6:.1f} MB up, "
-        f"{planned.bytes_down / 1e6:.1f} MB down, fails once in 2^{failure_bits:.0f}"
+        f"{name}, {packing}, {schedule}: {len(images)} images equal, median {online:.3f} s online, "
+        f"{offline:.3f} s offline, "
+        f"at most {peaks[0] / 2**20:.0f} MiB resident at the client, {peaks[1] / 2**20:.0f} at the server, "
+        f"{planned.bytes_up / 1e6:.1f} MB up, {planned.bytes_down / 1e6:.1f} MB down, "
+        f"offline {planned.offline_traffic.bytes_sent / 1e6:.1f} up, "
+        f"{planned.offline_traffic.bytes_received / 1e6:.1f} down, "
+        f"spilled {planned.client_spill_bytes / 1e6:.1f} and {planned.server_spill_bytes / 1e6:.1f} MB, "
+        f"fails once in 2^{failure_bits:.0f}"
     )
     print(said)  # noqa: T201 - the record of the run, which pytest -s shows
