@@ -58,6 +58,8 @@ def inferred(deployed, images, schedule, folder):
     with server_process(deployed, folder) as (address, _, server):
         job = [address, str(folder / "key"), str(folder / "agreement"), str(folder / "images.npy"), schedule]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
             client.stdin.write(json.dumps(job) + "\n")
             client.stdin.flush()
             found = json.loads(client.stdout.readline())
