@@ -1,19 +1,24 @@
 """Schedule `preprocessed`: what is prepared, where it lies, and that it is used once."""
 
 import errno
+import json
 import os
 import stat
+import subprocess
+import sys
 import time
 
 import numpy as np
 import psutil
 import pytest
 
+from autoprivacy import protocol
 from autoprivacy.common.errors import BadInput
 from autoprivacy.protocol import server as server_module
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.session import MOST_PREPARED, Client
 from autoprivacy.protocol.spill import Spill
+from tests.protocol.test_session import server_process
 
 AHEAD = 3
 
@@ -144,3 +149,31 @@ def test_what_is_spilled_comes_back_once_in_order(tmp_path):
             assert view == part
         with pytest.raises(BadInput, match="ends early"):
             spill.read_into(memoryview(bytearray(1)))
+
+
+@pytest.mark.parametrize("schedule", ["online", "preprocessed"])
+def test_the_command_infers_in_either_schedule(exact, digits, tmp_path, schedule):
+    image = digits.confirm.x[0]
+    np.save(tmp_path / "image.npy", image)
+    planned = plan_network(exact.network, exact.agreement, schedule)
+    with server_process(exact, tmp_path, "--spill-dir", str(tmp_path)) as (address, _, server):
+        command = [sys.executable, "-m", "autoprivacy.cli.main", "infer", "--peer", address, "--schedule", schedule]
+        command += ["--key-file", str(tmp_path / "key"), "--input", str(tmp_path / "image.npy"), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert server.wait(20) == 0
+    report = json.loads(done.stdout)
+    assert report["label"] == exact.logits(image[None])[0].argmax()
+    assert report["schedule"] == schedule
+    assert (report["bytes_up"], report["bytes_down"]) == (planned.bytes_up, planned.bytes_down)
+    assert report["round_trips"] == planned.online_traffic.round_trips
+    if schedule == "online":
+        assert report["offline"] is None
+    else:
+        assert report["offline"]["bytes_down"] == planned.offline_traffic.bytes_received
+        assert len(report["offline"]["layers"]) == len(planned.offline)
+
+
+def test_the_client_has_a_short_name():
+    assert protocol.Client is Client
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = protocol.nothing
