@@ -152,12 +152,13 @@ CANDIDATES: Final[dict[str, Fit]] = {
 
 
 def _per_call(samples: Sequence[Handled], seconds: Sequence[float]) -> Floats:
-    return np.array(seconds) / np.array([max(1, sample.calls) for sample in samples])
+    found: Floats = np.array(seconds) / np.array([max(1, sample.calls) for sample in samples])
+    return found
 
 
 def _logs(handled: Handled) -> Floats:
     per_call = np.log1p(features(handled) / max(1, handled.calls))
-    return np.concatenate([description(handled), per_call])
+    return np.concatenate([description(handled), np.asarray(per_call, dtype=np.float64)])
 
 
 def _residual(samples: Sequence[Handled], seconds: Sequence[float]) -> tuple[Analytic, Floats, Floats]:
