@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def profile(folder: Path) -> Path:
     made = synthetic.profile()
     fields = {name: getattr(made.header, name) for name in type(made.header).__dataclass_fields__}
     header = type(made.header)(**fields | {"software": describe_software()})
-    machine_profile.write(machine_profile.MachineProfile(header, made.samples, made.runs), folder / "profiles" / "mine")
+    machine_profile.write(replace(made, header=header), folder / "profiles" / "mine")
     return folder / "profiles" / "mine"
 
 
