@@ -28,7 +28,7 @@ from autoprivacy.models.prediction import Deployment, Prediction
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
 from autoprivacy.profiler.machine import describe_machine, describe_software
-from autoprivacy.profiler.profile import STEPS, profile_machine
+from autoprivacy.profiler.profile import profile_machine
 
 
 @record
@@ -60,10 +60,7 @@ def measured_profile(name: str, folder: Path, progress: Progress) -> MachineProf
         kept = machine_profile.read(folder)
         if kept.header.software == describe_software() and kept.header.machine == describe_machine():
             return kept
-    with progress("profiling this machine", STEPS) as advance:
-        profile = profile_machine(name, advance)
-    machine_profile.write(profile, folder)
-    return profile
+    return profile_machine(name, folder, "quick", progress)
 
 
 def choose(

@@ -28,6 +28,15 @@ certificate_app = typer.Typer(no_args_is_help=True, help="Certificates of server
 app.add_typer(key_app, name="key")
 app.add_typer(certificate_app, name="certificate")
 
+
+class Depth(StrEnum):
+    """How much `profile` measures."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    FULL = "full"
+
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 NetworkName = Annotated[
     str, typer.Argument(help="A network of the zoo, a checkpoint (.json) or an ONNX model (.onnx).")
@@ -60,6 +69,7 @@ Certificate = Annotated[
 TimeoutS = Annotated[
     float, typer.Option("--timeout-s", min=1, max=86400, help="Give up a peer that sends nothing whole for so long.")
 ]
+ProfileName = Annotated[str, typer.Argument(help="Name or folder of a profile.")]
 Images = Annotated[int, typer.Option(min=1, help="Images of the confirm split to run privately.")]
 
 
@@ -136,29 +146,84 @@ def train(
 @app.command()
 def profile(
     name: Annotated[str, typer.Option(help="Name of the profile.")],
+    depth: Annotated[
+        Depth, typer.Option(help="On two quiet cores: quick within a minute, standard five, full twenty.")
+    ] = Depth.STANDARD,
     out: Annotated[Path, typer.Option(help="Folder that holds profiles.")] = Path("hwprofiles"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a measurement that was broken off.")] = False,
+    peer: Annotated[
+        str | None, typer.Option(help="HOST:PORT of `serve --profile-only`: measure the link to it instead.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="With --peer: the shared key.")] = None,
+    certificate: Certificate = None,
+    client: Annotated[str | None, typer.Option(help="With --peer: this machine's own profile.")] = None,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure this machine and its loopback (about half a minute)."""
-    from autoprivacy.cli import model_commands
+    """Measure this machine, or with --peer the link to another one, whose machine profile is fetched too.
 
-    model_commands.profile(name, out, json=json)
+    Interrupted, it keeps what was measured; the same command with --resume goes on from there.
+    """
+    from autoprivacy.cli import profile_commands
+
+    if peer is None:
+        profile_commands.profile(name, out, depth.value, seed=seed, resume=resume, json=json)
+    elif key_file is None:
+        raise typer.BadParameter("--peer needs --key-file")
+    else:
+        profile_commands.profile_link(name, out, depth.value, peer, key_file, certificate, client, json=json)
 
 
 @profiles_app.command("list")
 def profiles_list(json: Json = False) -> None:
-    """List the profiles that can be found by name."""
-    from autoprivacy.cli import model_commands
+    """List the profiles of machines and links that can be found by name."""
+    from autoprivacy.cli import profile_commands
 
-    model_commands.list_profiles(json=json)
+    profile_commands.list_profiles(json=json)
 
 
 @profiles_app.command("show")
-def profiles_show(profile: Annotated[str, typer.Argument()], json: Json = False) -> None:
+def profiles_show(profile: ProfileName, json: Json = False) -> None:
     """Show what a profile measured, and on what."""
-    from autoprivacy.cli import model_commands
+    from autoprivacy.cli import profile_commands
 
-    model_commands.show_profile(profile, json=json)
+    profile_commands.show_profile(profile, json=json)
+
+
+@profiles_app.command("check")
+def profiles_check(profile: ProfileName, json: Json = False) -> None:
+    """Measure a sample of a profile again, in seconds, and say what drifted; exit code 3 if it no longer holds."""
+    from autoprivacy.cli import profile_commands
+
+    profile_commands.check_profile(profile, json=json)
+
+
+@profiles_app.command("compare")
+def profiles_compare(first: ProfileName, second: ProfileName, json: Json = False) -> None:
+    """Show which operations differ between two machine profiles, and by how much."""
+    from autoprivacy.cli import profile_commands
+
+    profile_commands.compare_profiles(first, second, json=json)
+
+
+@profiles_app.command("export")
+def profiles_export(profile: ProfileName, file: Annotated[Path, typer.Argument(help="File to write (.zip).")]) -> None:
+    """Write a profile as one file."""
+    from autoprivacy.cli import profile_commands
+
+    profile_commands.export_profile(profile, file)
+
+
+@profiles_app.command("import")
+def profiles_import(
+    file: Annotated[Path, typer.Argument(help="A file that `profiles export` wrote.")],
+    name: Annotated[str | None, typer.Option(help="Name to keep it under; its own by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds profiles.")] = Path("hwprofiles"),
+) -> None:
+    """Check an exported profile, and keep it."""
+    from autoprivacy.cli import profile_commands
+
+    profile_commands.import_profile(file, name, out)
 
 
 @app.command()
@@ -224,9 +289,11 @@ def certificate_new(
 
 @app.command()
 def serve(
-    network: NetworkName,
-    policy: PolicyFile,
     key_file: KeyFile,
+    network: Annotated[
+        str | None, typer.Argument(help="A network of the zoo, a checkpoint (.json) or an ONNX model (.onnx).")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="A policy file.")] = None,
     listen: Annotated[
         str, typer.Option(help="HOST:PORT; port 0 takes a free one. Off loopback with --certificate only.")
     ] = "127.0.0.1:0",
@@ -245,9 +312,21 @@ def serve(
     ] = 4.0,
     clients: Annotated[int, typer.Option(min=1, help="Clients that are served at a time; others wait.")] = 4,
     spill_dir: SpillDir = None,
+    profile_only: Annotated[
+        bool, typer.Option("--profile-only", help="Only let `profile --peer` measure the link to this machine.")
+    ] = False,
+    profile: Annotated[
+        str | None, typer.Option(help="With --profile-only: the machine profile to hand out, by name or folder.")
+    ] = None,
 ) -> None:
-    """Serve private inference with the weights of a network, in whichever schedule a client asks for."""
+    """Serve private inference with the weights of a network, or with --profile-only measurements of the link."""
     from autoprivacy.cli import private_commands
+
+    if profile_only:
+        private_commands.serve_link(key_file, listen, certificate, certificate_key, timeout_s, profile, once=once)
+        return
+    if network is None or policy is None:
+        raise typer.BadParameter("give a network and its --policy, or --profile-only")
 
     private_commands.serve(
         network,

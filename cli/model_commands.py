@@ -1,69 +1,17 @@
-"""`profile`, `profiles`, `fit` and `predict`."""
+"""`fit` and `predict`."""
 
 from pathlib import Path
 
 import numpy as np
 
-from autoprivacy.cli.console import err, milliseconds, print_json, progress, say, table
+from autoprivacy.cli.console import milliseconds, print_json, say, table
 from autoprivacy.hwprofiles import machine_profile
-from autoprivacy.hwprofiles.machine_profile import Header, MachineProfile
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.machine_model import fit as fit_model
 from autoprivacy.models.prediction import Components, Deployment, Prediction, predict
 from autoprivacy.profiler.machine import describe_software
-from autoprivacy.profiler.profile import STEPS, profile_machine
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.serving import load_agreed
-
-
-def profile(name: str, folder: Path, *, json: bool) -> None:
-    """Measure this machine and store the profile."""
-    with progress("profiling this machine", STEPS) as advance:
-        measured = profile_machine(name, advance)
-    machine_profile.write(measured, folder / name)
-    err.print(f"profile written to {folder / name}")
-    _show(measured, json=json)
-
-
-def list_profiles(*, json: bool) -> None:
-    """Profiles that can be found by name."""
-    found = [machine_profile.read(folder).header for folder in machine_profile.stored()]
-    if json:
-        print_json(found)
-        return
-    table(
-        "machine profiles",
-        ["name", "measured", "cpu", "cores", "verdict"],
-        [[h.name, h.measured_on, h.machine.cpu, str(h.machine.cores), h.conditions.verdict] for h in found],
-    )
-
-
-def show_profile(name: str, *, json: bool) -> None:
-    """One profile."""
-    _show(machine_profile.find(name), json=json)
-
-
-def _show(profile: MachineProfile, *, json: bool) -> None:
-    if json:
-        print_json(profile)
-        return
-    header: Header = profile.header
-    say(f"{header.name}: {header.machine.cpu}, {header.machine.cores} cores, AES {header.machine.aes_path}")
-    slow = header.conditions
-    say(
-        f"{slow.verdict}: the reference operation took {slow.reference_slowdown_median:.2f} times its quiet time "
-        f"at the median, {slow.reference_slowdown_p95:.2f} at the 95 % quantile"
-    )
-    rows = [
-        [
-            s.operation,
-            *(str(v) if v else "" for v in (s.n, s.q_bits, s.items, s.values)),
-            f"{1e6 * s.quiet_s:.1f}",
-            f"{1e6 * s.typical_s:.1f}",
-        ]
-        for s in profile.samples
-    ]
-    table("samples (µs)", ["operation", "n", "q bits", "items", "values", "quiet", "typical"], rows)
 
 
 def model_of(name: str) -> MachineModel:

@@ -13,7 +13,7 @@ from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.serving import serve as serve_forever
 from autoprivacy.protocol.session import Client, LayerTimes, Phase, Schedule, Server
 from autoprivacy.protocol.shaping import EmulatedLink
-from autoprivacy.protocol.tls import client_end, server_end
+from autoprivacy.protocol.tls import TlsEnd, client_end, server_end
 from autoprivacy.protocol.transport import Route, load_key, parse_address
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def serve(
     spill_dir: Path | None,
 ) -> None:
     """Serve until interrupted; the address is the first line on standard output."""
-    if (certificate is None) != (certificate_key is None):
-        raise BadInput("--certificate and --certificate-key belong together; `autoprivacy certificate new` makes both")
-    tls = None if certificate is None or certificate_key is None else server_end(certificate, certificate_key)
+    tls = _server_tls(certificate, certificate_key)
     parse_address(listen, secured=tls is not None)
     _, quantised, agreement = load_agreed(network, policy_file)
     server = Server(
@@ -55,12 +53,38 @@ def serve(
         err.print(
             "autoprivacy: --reveal-for-testing opens all shares to clients that ask; never use it with real inputs"
         )
+    serve_forever(server, listen, _report, once=once, tls=tls, timeout_s=timeout_s, clients=clients)
 
-    def report(line: str) -> None:
-        (sys.stdout if line.startswith("listening") else sys.stderr).write(line + "\n")
-        sys.stdout.flush()
 
-    serve_forever(server, listen, report, once=once, tls=tls, timeout_s=timeout_s, clients=clients)
+def serve_link(
+    key_file: Path,
+    listen: str,
+    certificate: Path | None,
+    certificate_key: Path | None,
+    timeout_s: float,
+    profile: str | None,
+    *,
+    once: bool,
+) -> None:
+    """Let clients measure the link, and hand out this machine's profile; the address is the first line."""
+    from autoprivacy.hwprofiles import machine_profile
+    from autoprivacy.hwprofiles.exchange import export
+    from autoprivacy.profiler.link_protocol import serve_profiles
+
+    tls = _server_tls(certificate, certificate_key)
+    content = b"" if profile is None else export(machine_profile.find(profile))
+    serve_profiles(listen, load_key(key_file), content, _report, once=once, tls=tls, timeout_s=timeout_s)
+
+
+def _server_tls(certificate: Path | None, certificate_key: Path | None) -> TlsEnd | None:
+    if (certificate is None) != (certificate_key is None):
+        raise BadInput("--certificate and --certificate-key belong together; `autoprivacy certificate new` makes both")
+    return None if certificate is None or certificate_key is None else server_end(certificate, certificate_key)
+
+
+def _report(line: str) -> None:
+    (sys.stdout if line.startswith("listening") else sys.stderr).write(line + "\n")
+    sys.stdout.flush()
 
 
 @record

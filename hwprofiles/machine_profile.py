@@ -63,6 +63,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Final = 2
+SHIPPED: Final = Path(__file__).parent / "shipped"
+"""Profiles that come with the package: the machine it was developed on, and declared links."""
 
 
 @record
@@ -172,31 +174,49 @@ def search_path() -> list[Path]:
     """Where profiles are found by name, first match first."""
     given = os.environ.get("AUTOPRIVACY_PROFILES")
     user = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local/share")) / "autoprivacy/hwprofiles"
-    return [*([Path(given)] if given else []), Path("hwprofiles"), user]
+    return [*([Path(given)] if given else []), Path("hwprofiles"), user, SHIPPED]
 
 
-def stored() -> Iterable[Path]:
-    """Folders of all profiles that can be found by name."""
-    return [found.parent for place in search_path() for found in sorted(place.glob("*/profile.json"))]
+def stored(marker: str = "profile.json") -> Iterable[Path]:
+    """Folders of all machine profiles (or links: "link.json") that can be found by name."""
+    return [found.parent for place in search_path() for found in sorted(place.glob(f"*/{marker}"))]
 
 
 def find(name_or_folder: str) -> MachineProfile:
-    """A profile by folder or by name.
+    """A machine profile by folder or by name.
+
+    Raises:
+        BadInput: if there is none; lists those that exist.
+    """
+    return read(folder_of(name_or_folder, "profile.json"))
+
+
+def find_link(name_or_folder: str) -> LinkProfile:
+    """A link profile by folder or by name.
+
+    Raises:
+        BadInput: if there is none; lists those that exist.
+    """
+    return read_link(folder_of(name_or_folder, "link.json"))
+
+
+def folder_of(name_or_folder: str, *markers: str) -> Path:
+    """The first folder of that name, or that folder, that holds one of the files `markers`.
 
     Raises:
         BadInput: if there is none; lists those that exist.
     """
     for folder in (Path(name_or_folder), *(place / name_or_folder for place in search_path())):
-        if _holds_profile(folder):
-            return read(folder)
-    known = ", ".join(sorted({folder.name for folder in stored()})) or "none yet"
+        if any(_holds(folder, marker) for marker in markers):
+            return folder
+    known = ", ".join(sorted({folder.name for marker in markers for folder in stored(marker)})) or "none yet"
     raise BadInput(
         f"no profile {name_or_folder!r} (known: {known}); measure one with `autoprivacy profile --name NAME`"
     )
 
 
-def _holds_profile(folder: Path) -> bool:
+def _holds(folder: Path, marker: str) -> bool:
     try:
-        return (folder / "profile.json").exists()
+        return (folder / marker).exists()
     except OSError:  # a name longer than the file system takes
         return False

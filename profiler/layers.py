@@ -1,12 +1,13 @@
 """Small private inferences of random networks, really run between two processes, to correct what operations add up to.
 
-`python -m autoprivacy.profiler.layers KEY_FILE` is the server: for each random network it prints its address and serves
+`python -m autoprivacy.profiler.layers KEY_FILE DEPTH` is the server: for each network it prints its address and serves
 one client. Networks come from a fixed generator, so that both sides make the same ones; they hold nobody's weights.
 """
 
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,46 +32,117 @@ from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, ref
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement
-from autoprivacy.protocol.he_set import ntt_prime
-from autoprivacy.protocol.plan import plan
+from autoprivacy.protocol.he_set import he_set_for, least_batching_prime
+from autoprivacy.protocol.plan import LayerPlan, plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Client, Inference, Revealed, Server
+from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
 from autoprivacy.protocol.transport import load_key, new_key
 
-NETWORKS: Final = 8
 INFERENCES: Final = 24
+LEAST_INFERENCES: Final = 6
 WARM_UP: Final = 3
+NETWORK_S: Final = 4.0
+"""A network whose inferences are slow gets fewer of them, so that it takes about so long."""
+
 SEED: Final = 20200611
 INPUT_BITS: Final = 5
 HE_SETS: Final = ((1024, 26), (2048, 53))
+WIDE_SETS: Final = ((2048, (53,), None), (4096, (53,), None), (4096, (53, 53), None), (8192, (53, 53), None))
+SLOT_SET: Final = (8192, (53, 53, 53), 54)
+FLOODED: Final = "flood:40"
+SHAPES: Final = (
+    ((16, 16, 16), 16, 3, 1),
+    ((32, 8, 8), 32, 3, 1),
+    ((64, 8, 8), 16, 1, 1),
+    ((16, 32, 32), 16, 3, 1),
+    ((16, 16, 16), 32, 3, 2),
+    ((64, 8, 8), 64, 3, 1),
+    ((32, 16, 16), 64, 1, 1),
+    ((3, 32, 32), 16, 3, 1),
+)
+"""Convolutions of the zoo: input (C, H, W), output channels, kernel, stride."""
+
+NETWORKS: Final = {"quick": (6, 0, 0), "standard": (8, 2, 3), "full": (16, 8, 8)}
+"""By depth: random networks in packing `coefficients`, random ones in `slots`, and shapes of the zoo in both."""
+
+SetWidths: TypeAlias = tuple[int, tuple[int, ...], int | None]
+"""n, bits of the data limbs, bits of the special prime (for packing `slots`)."""
+
+Profiled: TypeAlias = tuple[QuantisedNetwork, Agreement]
 
 
-def random_networks() -> list[tuple[QuantisedNetwork, Agreement]]:
-    """Two convolutions and a fully connected layer each, of random shapes, widths and HE sets."""
-    rng = np.random.default_rng(SEED)
-    return [_random_network(index, rng) for index in range(NETWORKS)]
+def steps(depth: str) -> int:
+    """How many networks there are."""
+    random, slots, shapes = NETWORKS[depth]
+    return random + slots + 2 * shapes
 
 
-def _random_network(index: int, rng: np.random.Generator) -> tuple[QuantisedNetwork, Agreement]:
+def profiled_networks(depth: str) -> Iterator[Profiled]:
+    """Small networks of random weights and widths: both sides make the same ones. The first are those of any depth."""
+    random, slots, shapes = NETWORKS[depth]
+    for index in range(random):
+        rng = np.random.default_rng((SEED, index))
+        stages, bits = _random_stages(index, rng)
+        yield _network(f"random{index}", stages, bits, [_narrow(rng) for _ in stages], "uniform")
+    for index in range(slots):
+        stages, bits = _random_stages(index, np.random.default_rng((SEED, 100 + index)))
+        yield _network(f"slots{index}", stages, bits, [SLOT_SET] * len(stages), FLOODED)
+    for index, shape in enumerate(SHAPES[:shapes]):
+        rng = np.random.default_rng((SEED, 200 + index))
+        stages, bits = _shaped_stages(index, shape, rng)
+        chosen = WIDE_SETS[index % len(WIDE_SETS)]
+        yield _network(f"shape{index}", stages, bits, [chosen] * len(stages), "uniform")
+        yield _network(f"shape{index}slots", stages, bits, [SLOT_SET] * len(stages), FLOODED)
+
+
+def _narrow(rng: np.random.Generator) -> SetWidths:
+    n, q_bits = HE_SETS[rng.integers(len(HE_SETS))]
+    return n, (q_bits,), None
+
+
+def _random_stages(index: int, rng: np.random.Generator) -> tuple[tuple[Stage, ...], list[int]]:
+    """Two convolutions and a fully connected layer."""
     channels, size = int(rng.integers(1, 5)), int(rng.integers(6, 13))
     bits = [int(rng.integers(4, 9)) for _ in range(3)]
     first = _stage(f"conv{index}a", rng, (channels, size, size), int(rng.integers(4, 13)), 3, bits[0], last=False)
     second = _stage(f"conv{index}b", rng, first.output_shape, int(rng.integers(4, 17)), 3, bits[1], last=False)
     flat = (int(np.prod(second.output_shape)), 1, 1)
-    stages = (first, second, _stage(f"linear{index}", rng, flat, int(rng.integers(5, 20)), 1, bits[2], last=True))
+    last = _stage(f"linear{index}", rng, flat, int(rng.integers(5, 20)), 1, bits[2], last=True)
+    return (first, second, last), bits
+
+
+def _shaped_stages(
+    index: int, shape: tuple[tuple[int, int, int], int, int, int], rng: np.random.Generator
+) -> tuple[tuple[Stage, ...], list[int]]:
+    """A convolution of the zoo, and a fully connected layer after it."""
+    entering, out_channels, kernel, stride = shape
+    bits = [int(rng.integers(4, 7)) for _ in range(2)]
+    first = _stage(f"conv{index}", rng, entering, out_channels, kernel, bits[0], last=False, stride=stride)
+    flat = (int(np.prod(first.output_shape)), 1, 1)
+    return (first, _stage(f"linear{index}", rng, flat, 10, 1, bits[1], last=True)), bits
+
+
+def _network(
+    name: str,
+    stages: tuple[Stage, ...],
+    bits: list[int],
+    sets: list[SetWidths],
+    privacy: str,
+) -> Profiled:
     network = QuantisedNetwork(
-        name=f"random{index}",
-        trained_hash=f"random{index}",
+        name=name,
+        trained_hash=name,
         widths=Widths(tuple(LayerWidths(s.name, b, INPUT_BITS) for s, b in zip(stages, bits, strict=True))),
         operations=chain_operations(stages),
-        input_shape=first.input_shape,
-        input_range=first.input_range,
+        input_shape=stages[0].input_shape,
+        input_range=stages[0].input_range,
         input_step=1.0,
         logit_scale=1.0,
     )
-    return network, agree(network, _policy(network, bits, rng))
+    return network, agree(network, _policy(network, bits, sets, privacy))
 
 
 def _stage(
@@ -82,8 +154,10 @@ def _stage(
     bits: int,
     *,
     last: bool,
+    stride: int = 0,
 ) -> Stage:
-    stride, padding = (1, 0) if last else (int(rng.integers(1, 3)), 1)
+    padding = 0 if last else kernel // 2
+    stride = 1 if last else stride or int(rng.integers(1, 3))
     out = tuple((side + 2 * padding - kernel) // stride + 1 for side in input_shape[1:])
     weight = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (out_channels, input_shape[0], kernel, kernel))
     stage = Stage(
@@ -107,28 +181,37 @@ def _stage(
     return replace(stage, requantise=Requantise(shifts, bits=INPUT_BITS, relu=True))
 
 
-def _policy(network: QuantisedNetwork, bits: list[int], rng: np.random.Generator) -> Policy:
+def _policy(
+    network: QuantisedNetwork,
+    bits: list[int],
+    sets: list[SetWidths],
+    privacy: str,
+) -> Policy:
     layers = {}
     least = least_modulus_bits(network)
-    for layer, weight_bits in zip(network.linear_layers, bits, strict=True):
-        n, q_bits = HE_SETS[rng.integers(len(HE_SETS))]
+    for layer, weight_bits, (n, limb_bits, special_bits) in zip(network.linear_layers, bits, sets, strict=True):
+        slots = special_bits is not None
+        t = 1 << least[layer.name]
+        he_set = he_set_for(n, limb_bits, least_batching_prime(n, t) if slots else t, special_bits=special_bits)
+        shape = linear_shape(layer)
         layers[layer.name] = LayerPolicy(
-            packing="coefficients",
+            packing="slots" if slots else "coefficients",
             n=n,
-            limbs=(ntt_prime(n, q_bits),),
-            t=1 << least[layer.name],
-            tile=default_tile(linear_shape(layer), n),
+            limbs=he_set.limbs,
+            t=he_set.t,
+            tile=default_slot_tile(shape, n) if slots else default_tile(shape, n),
             weight_bits=weight_bits,
             activation_bits=INPUT_BITS,
+            special=he_set.special,
         )
     made_by = Provenance("", "random, for profiling", (), "total", None, None)
-    return Policy(1, network.name, network.trained_hash, "uniform", "he2024", layers, made_by)
+    return Policy(1, network.name, network.trained_hash, privacy, "he2024", layers, made_by)
 
 
 def measure_layers(
-    after_network: Callable[[], None], reference_quiet_s: float
+    depth: str, after_network: Callable[[], None], reference_quiet_s: float
 ) -> tuple[tuple[MeasuredRun, ...], tuple[MeasuredLayer, ...]]:
-    """Run every random network between this process and a fresh one; `after_network` is called NETWORKS times.
+    """Run every random network between this process and a fresh one; `after_network` is called `steps(depth)` times.
 
     `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs beside every inference.
 
@@ -141,22 +224,22 @@ def measure_layers(
     with tempfile.TemporaryDirectory() as folder:
         key_file = Path(folder) / "key"
         new_key(key_file)
-        command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file)]
+        command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file), depth]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
         ) as server:
             try:
                 assert server.stdout is not None  # noqa: S101 - it was asked for
-                for network, agreement in random_networks():
+                for network, agreement in profiled_networks(depth):
                     address = server.stdout.readline().strip()
                     if not address:
                         raise ProtocolError("the profiling server ended early; its message is above")
                     with Client(address, load_key(key_file), expected=agreement) as client:
                         image = rng.integers(0, 1 << INPUT_BITS, network.input_shape).astype(float)
                         done = _inferences(client, image, reference_quiet_s)
-                    run = _measured(agreement, done)
-                    runs.append(run)
-                    layers += _measured_layers(agreement, network, done)
+                    planned = plan_network(network, agreement).layers
+                    runs.append(_measured(agreement, planned, done))
+                    layers += _measured_layers(agreement, network, planned, done)
                     after_network()
             finally:
                 server.kill()
@@ -168,12 +251,15 @@ Done: TypeAlias = tuple[Inference, Revealed, float]
 
 
 def _inferences(client: Client, image: NDArray[np.float64], reference_quiet_s: float) -> list[Done]:
+    started = time.monotonic()
     for _ in range(WARM_UP):
         client.infer(image)
+    each_s = (time.monotonic() - started) / WARM_UP
+    count = min(INFERENCES, max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
     reference = reference_operation()
     calls = calls_per_block(reference, REFERENCE_BLOCK_S)
     before, done = time_block(reference, calls), list[Done]()
-    for _ in range(INFERENCES):
+    for _ in range(count):
         run = client.infer_revealed(image)
         after = time_block(reference, calls)
         done.append((*run, (before + after) / 2 / reference_quiet_s))
@@ -187,21 +273,22 @@ def _seconds(values: Sequence[float], slowdowns: Sequence[float]) -> Seconds:
     return Seconds(quiet(values), max(quiet(values), typical(levelled)))
 
 
-def _measured(agreement: Agreement, done: list[Done]) -> MeasuredRun:
+def _measured(agreement: Agreement, planned: tuple[LayerPlan, ...], done: list[Done]) -> MeasuredRun:
     slowdowns = [slowdown for _, _, slowdown in done]
     components = [component_seconds(run, revealed) for run, revealed, _ in done]
     return MeasuredRun(
         name=agreement.network,
         layers=len(agreement.layers),
-        work=tuple(WorkDone(**asdict(work)) for layer in plan(agreement).layers for work in layer.work),
+        work=tuple(WorkDone(**asdict(work)) for layer in planned for work in layer.work),
         components={name: _seconds([each[name] for each in components], slowdowns) for name in components[0]},
         latency=_seconds([run.latency_s for run, _, _ in done], slowdowns),
     )
 
 
-def _measured_layers(agreement: Agreement, network: QuantisedNetwork, done: list[Done]) -> Iterator[MeasuredLayer]:
+def _measured_layers(
+    agreement: Agreement, network: QuantisedNetwork, planned: tuple[LayerPlan, ...], done: list[Done]
+) -> Iterator[MeasuredLayer]:
     slowdowns = [slowdown for _, _, slowdown in done]
-    planned = plan(agreement).layers
     for index, (layer, own, each) in enumerate(zip(agreement.layers, network.linear_layers, planned, strict=True)):
         pairs = [(run.client[index], revealed.server[index]) for run, revealed, _ in done]
         parts = {
@@ -262,7 +349,7 @@ def main() -> None:
         if line.startswith("listening on "):
             print(line.removeprefix("listening on "), flush=True)  # noqa: T201 - the other process reads it
 
-    for network, agreement in random_networks():
+    for network, agreement in profiled_networks(sys.argv[2]):
         serve(Server(network, agreement, key, reveal_for_testing=True), "127.0.0.1:0", report, once=True)
 
 

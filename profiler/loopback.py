@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.protocol.transport import Channel, Kind, connect
@@ -15,8 +16,9 @@ from autoprivacy.protocol.transport import Channel, Kind, connect
 MAX_FRAME_BYTES = 1 << 26
 
 
-def connected_sender(content_bytes: int) -> Callable[[], object]:
-    """A call that sends one frame to a fresh peer process and waits for its empty answer."""
+@cache
+def connected() -> Channel:
+    """A channel to one fresh peer process, which ends with this one."""
     peer = subprocess.Popen(
         [sys.executable, "-m", "autoprivacy.profiler.loopback"],
         stdin=subprocess.DEVNULL,
@@ -25,8 +27,12 @@ def connected_sender(content_bytes: int) -> Callable[[], object]:
     )
     atexit.register(peer.kill)
     assert peer.stdout is not None  # noqa: S101 - it was asked for
-    channel = connect(f"127.0.0.1:{int(peer.stdout.readline())}")
-    content = bytes(content_bytes)
+    return connect(f"127.0.0.1:{int(peer.stdout.readline())}")
+
+
+def connected_sender(content_bytes: int) -> Callable[[], object]:
+    """A call that sends one frame to the peer process and waits for its empty answer."""
+    channel, content = connected(), bytes(content_bytes)
 
     def call() -> None:
         channel.send(Kind.CIPHERTEXTS, content)

@@ -115,3 +115,29 @@ def median_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[fl
     if outside < 0:
         return None
     return float(ordered[outside]), float(ordered[-1 - outside])
+
+
+def ratio_interval(
+    first: Sequence[float],
+    second: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of median(first) / median(second), each resampled by itself."""
+    above, below = np.asarray(first), np.asarray(second)
+    drawn = np.median(above[rng.integers(0, len(above), (draws, len(above)))], axis=1)
+    drawn /= np.median(below[rng.integers(0, len(below), (draws, len(below)))], axis=1)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_ratio(first: Sequence[float], second: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The median of ratios of pairs measured one after the other, and its distribution-free interval.
+
+    >>> paired_ratio([2.0] * 6, [1.0] * 6)
+    (2.0, (2.0, 2.0))
+    """
+    ratios = (np.asarray(first) / np.asarray(second)).tolist()
+    return typical(ratios), median_interval(ratios)

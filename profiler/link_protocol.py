@@ -1,0 +1,158 @@
+"""What two processes say to each other to measure the link between them: `serve --profile-only`, `profile --peer`.
+
+After the usual greeting, which proves the shared key and binds what is offered, the client sends one command after the
+other; every length is checked before it is used.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final, Literal
+
+from autoprivacy.common.errors import AutoPrivacyError, BadInput, ProtocolError
+from autoprivacy.common.records import parse, record, to_json
+from autoprivacy.protocol.tls import TlsEnd
+from autoprivacy.protocol.transport import (
+    DEFAULT_TIMEOUT_S,
+    Channel,
+    Kind,
+    greet_as_server,
+    parse_address,
+)
+
+OFFER: Final = b'{"autoprivacy":"profile-only","version":1}'
+MAX_MESSAGE_BYTES: Final = 64 << 20
+MAX_TRIAL_BYTES: Final = 1 << 30
+MAX_MESSAGES: Final = 1 << 20
+MAX_COMMAND_BYTES: Final = 200
+MAX_PROFILE_BYTES: Final = 32 << 20
+
+
+@record
+class Command:
+    """What comes next: `messages` frames of `message_bytes` up, down or both ways at once; the peer's profile; the end.
+
+    Each but the last ends with an empty frame from the server.
+    """
+
+    do: Literal["up", "down", "both", "profile", "end"]
+    message_bytes: int = 0
+    messages: int = 0
+
+    def check(self) -> None:
+        """Refuse what would take too much.
+
+        Raises:
+            ProtocolError: with the limits.
+        """
+        if not (0 <= self.message_bytes <= MAX_MESSAGE_BYTES and 0 <= self.messages <= MAX_MESSAGES) or (
+            self.message_bytes * self.messages > MAX_TRIAL_BYTES
+        ):
+            raise ProtocolError(f"the peer asked for {self.messages} frames of {self.message_bytes} bytes: too much")
+
+
+def send_command(channel: Channel, command: Command) -> None:
+    """The client's side of a command."""
+    channel.send(Kind.COMMAND, to_json(command, indent=None).encode())
+
+
+def send_frames(channel: Channel, command: Command) -> None:
+    """All frames of one direction."""
+    content = bytes(command.message_bytes)
+    for _ in range(command.messages):
+        channel.send(Kind.CIPHERTEXTS, content)
+
+
+def receive_frames(channel: Channel, command: Command) -> None:
+    """All frames of one direction."""
+    for _ in range(command.messages):
+        channel.receive(Kind.CIPHERTEXTS, command.message_bytes)
+
+
+def exchange_frames(channel: Channel, command: Command) -> None:
+    """Frames both ways at once.
+
+    Raises:
+        ProtocolError: if either way fails.
+    """
+    failed: list[AutoPrivacyError] = []
+
+    def send() -> None:
+        try:
+            send_frames(channel, command)
+        except AutoPrivacyError as error:
+            failed.append(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    receive_frames(channel, command)
+    sender.join()
+    if failed:
+        raise failed[0]
+
+
+def converse(channel: Channel, key: bytes, profile: bytes) -> None:
+    """The server's side, until the client ends it; `profile` is this machine's, or empty.
+
+    Raises:
+        ProtocolError: if the client does not follow the protocol.
+    """
+    greet_as_server(channel, key, OFFER)
+    while True:
+        text = channel.receive_at_most(Kind.COMMAND, MAX_COMMAND_BYTES)
+        try:
+            command = parse(Command, text, source="the client's command")
+        except BadInput as error:
+            raise ProtocolError(str(error)) from None
+        command.check()
+        if command.do == "end":
+            return
+        if command.do == "profile":
+            channel.send(Kind.TIMES, profile)
+            continue
+        {"up": receive_frames, "down": send_frames, "both": exchange_frames}[command.do](channel, command)
+        channel.send(Kind.RESPONSES)
+
+
+def serve_profiles(
+    listen: str,
+    key: bytes,
+    profile: bytes,
+    report: Callable[[str], None],
+    *,
+    once: bool,
+    tls: TlsEnd | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Let clients measure the link to `listen` (port 0 takes a free one), one after the other.
+
+    Raises:
+        BadInput: if the address cannot be listened on; off loopback it needs `tls`.
+        ProtocolError: with `once`, if the one client fails.
+    """
+    host, port = parse_address(listen, secured=tls is not None)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        raise BadInput(f"cannot listen on {listen} ({error}); choose another port") from None
+    with listener:
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        report(f"listening on {shown}:{listener.getsockname()[1]}")
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                try:
+                    channel = Channel(connection, timeout_s=timeout_s, tls=tls)
+                    try:
+                        converse(channel, key, profile)
+                    finally:
+                        channel.close()
+                    report("measured a link")
+                except (AutoPrivacyError, OSError) as error:
+                    if once:
+                        raise
+                    report(f"dropped a client: {error}")
+            if once:
+                return
