@@ -4,6 +4,7 @@ import io
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -19,6 +20,18 @@ MACHINE_FILES: Final = ("samples.csv", "runs.json", "layers.json", "parallel.csv
 _LOOPBACK: Final = tuple(f"loopback/{name}" for name in LINK_FILES)
 MAX_ARCHIVE_BYTES: Final = 64 << 20
 MAX_CONTENT_BYTES: Final = 256 << 20
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+)
+"""What reading a damaged archive can raise."""
+
 _WHEN: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -72,16 +85,7 @@ def import_bytes(content: bytes, source: str) -> AnyProfile:
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 _unpack(archive, place, source)
-        except (
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            OSError,
-        ) as error:
-            raise BadInput(f"{source}: no exported profile ({error}); make one with `profiles export`") from None
-        except ValueError as error:
+        except _BROKEN as error:
             raise BadInput(f"{source}: no exported profile ({error}); make one with `profiles export`") from None
         try:
             return read_any(place)

@@ -31,11 +31,11 @@ def write_table(kind: type[Any], rows: Sequence[Any], path: Path) -> None:
     write_atomic(path, table_text(kind, rows).encode())
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The cells of a table, unchecked.
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The cells of a table, unchecked; it has exactly these columns, in any order.
 
     Raises:
-        BadInput: if it is no table.
+        BadInput: if it is no table, or a column is missing or unknown.
     """
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
@@ -44,43 +44,44 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path") from None
     text = read_text(path)
     try:
-        return list(csv.DictReader(io.StringIO(text)))
+        reader = csv.DictReader(io.StringIO(text))
+        found = list(reader.fieldnames or ())
+        rows = list(reader)
     except csv.Error as error:
         raise BadInput(f"{path}: not a table ({error}); {AGAIN}") from None
+    for name in columns:
+        if found.count(name) != 1:
+            raise BadInput(f"{path}: column {name!r} is there {found.count(name)} times instead of once; {AGAIN}")
+    for name in found:
+        if name not in columns:
+            raise BadInput(f"{path}: unknown column {name[:MAX_TEXT]!r}; {AGAIN}")
+    return rows
 
 
-def read_table(
-    kind: type[T],
-    path: Path,
-    check: Callable[[T, str], None] | None = None,
-    *,
-    renamed: Mapping[str, str] | None = None,
-) -> tuple[T, ...]:
-    """Load a table; `check` refuses rows that are no measurement, `renamed` gives columns their earlier names.
+def read_table(kind: type[T], path: Path, check: Callable[[T, str], None] | None = None) -> tuple[T, ...]:
+    """Load a table; `check` refuses rows that are no measurement.
 
     Raises:
         BadInput: naming the file, and the line and column that is wrong.
     """
-    rows = read_rows(path)
     found = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(read_rows(path, [field.name for field in fields(cast("Any", kind))]), start=2):
         where = f"{path}, line {number}"
-        made = row_of(kind, row, where, renamed or {})
+        made = row_of(kind, row, where)
         if check is not None:
             check(made, where)
         found.append(made)
     return tuple(found)
 
 
-def row_of(kind: type[T], row: Mapping[str, str], where: str, renamed: Mapping[str, str]) -> T:
+def row_of(kind: type[T], row: Mapping[str, str], where: str) -> T:
     """One checked row: numbers are finite and at least 0, text is short and printable."""
-    values: dict[str, str | int | float] = {}
-    names = [renamed.get(field.name, field.name) for field in fields(cast("Any", kind))]
-    for name, field in zip(names, fields(cast("Any", kind)), strict=True):
-        text = row.get(name)
-        values[field.name] = _cell(text, cast("type", field.type), f"{where}: column {name!r}")
-    if unknown := [str(name) for name in row if name not in names]:
-        raise BadInput(f"{where}: unknown column {unknown[0][:MAX_TEXT]!r}; {AGAIN}")
+    values = {
+        field.name: _cell(row.get(field.name), cast("type", field.type), f"{where}: column {field.name!r}")
+        for field in fields(cast("Any", kind))
+    }
+    if len(row) > len(values):
+        raise BadInput(f"{where}: has more cells than there are columns; {AGAIN}")
     return kind(**values)
 
 

@@ -92,7 +92,6 @@ def _core() -> Iterator[Workload]:
     for grid in SPARSE:
         yield from _inference(grid, all_sizes=False)
     yield from _parts(PARTS)
-    yield from _keys(PARTS)
     yield from _keys(KEYS)
     for grid in (SPARSE[0], *SPARSE[2:4]):
         yield from _levels(grid)
@@ -110,6 +109,7 @@ def _more() -> Iterator[Workload]:
         yield _weighted_sum(grid, 64, "streamed")
     for grid in (CORE[0], KEYS, *SPARSE[-2:]):
         yield from _parts(grid)
+    yield from _keys(PARTS)
     yield from _keys(SPARSE[-1])
 
 

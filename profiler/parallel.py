@@ -22,7 +22,7 @@ from autoprivacy.profiler.statistics import quiet, ratio_interval, typical
 from autoprivacy.profiler.workloads import workloads
 
 BLOCKS: Final = 10
-ROUNDS: Final = {"quick": 4, "standard": 10, "full": 25}
+ROUNDS: Final = {"quick": 3, "standard": 10, "full": 25}
 WANTED: Final = {
     "quick": (("weighted_sum", "ring"), ("rotate", "seal"), ("garble", "")),
     "standard": (

@@ -40,7 +40,7 @@ class Depth:
 
 
 DEPTHS: Final = {
-    "quick": Depth(processes=3, rounds=14, again=8, again_rounds=14),
+    "quick": Depth(processes=3, rounds=14, again=0, again_rounds=14),
     "standard": Depth(processes=3, rounds=14, again=40, again_rounds=14),
     "full": Depth(processes=5, rounds=14, again=120, again_rounds=21),
 }

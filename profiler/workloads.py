@@ -31,12 +31,12 @@ MORE_CIRCUITS: Final = (
 )
 """Wider ones, primes (DELPHI's too), 2x2 max pooling, several consumers: from `standard` on."""
 
-CORE_INSTANCES: Final = (1, 16, 128, 512, 2048)
-MORE_INSTANCES: Final = (64, 1024, 8192)
+CORE_INSTANCES: Final = (1, 64, 512, 2048)
+MORE_INSTANCES: Final = (16, 128, 1024, 8192)
 CORE_TRANSFERS: Final = (256, 8192, 32768)
 MORE_TRANSFERS: Final = (2048, 16384, 131072)
-CORE_FRAMES: Final = (0, 4096, 65536, 1 << 20)
-MORE_FRAMES: Final = (512, 16384, 1 << 18, 1 << 21, 1 << 22)
+CORE_FRAMES: Final = (0, 65536, 1 << 20)
+MORE_FRAMES: Final = (512, 4096, 16384, 1 << 18, 1 << 21, 1 << 22)
 
 
 def workloads(depth: str) -> list[Workload]:

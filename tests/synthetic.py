@@ -2,7 +2,16 @@
 
 from functools import cache
 from math import log2
+from typing import Literal
 
+from autoprivacy.hwprofiles.link_profile import (
+    LinkHeader,
+    LinkProfile,
+    LinkSummary,
+    RoundTrips,
+    SlowStart,
+    TransferSample,
+)
 from autoprivacy.hwprofiles.machine_profile import (
     Caches,
     ChosenSet,
@@ -14,6 +23,7 @@ from autoprivacy.hwprofiles.machine_profile import (
     Measured,
     MeasuredLayer,
     MeasuredRun,
+    ParallelSample,
     Sample,
     Seconds,
     Software,
@@ -240,3 +250,52 @@ def profile(*, slower: float = 1.0, scale: float = 1.0, per_layer_s: float = 0.0
 @cache
 def model(*, slower: float = 1.0, scale: float = 1.0, per_layer_s: float = 0.0) -> MachineModel:
     return fit(profile(slower=slower, scale=scale, per_layer_s=per_layer_s))
+
+
+def link(*, kind: Literal["measured", "declared"] = "measured") -> LinkProfile:
+    """A link of 8 Mbit/s and a round trip of 1 ms."""
+    transfers = tuple(
+        TransferSample(direction, 1000, 10, 9, 0.001, 0.001, 0.001, 0.001, 0.0, 1, 1e6)
+        for direction in ("up", "down", "both", "round_trip")
+    )
+    measured = kind == "measured"
+    header = LinkHeader(
+        schema_version=1,
+        id="fedcba9876543210",
+        name="synthetic",
+        kind=kind,
+        measured_on="2026-11-23",
+        source="written down",
+        client_profile="",
+        server_profile="",
+        loopback=False,
+        tls=True,
+        congestion_control="cubic",
+        summary=LinkSummary(0.001, 1e6, 1e6, 1e6, 1e-5, 1e-5),
+        round_trips=RoundTrips(9, ((0.05, 0.001), (0.5, 0.001), (0.95, 0.002))) if measured else None,
+        slow_start=SlowStart(1 << 20, 1.5, 1.0) if measured else None,
+        converged=True,
+    )
+    return LinkProfile(header, transfers if measured else ())
+
+
+def layers() -> tuple[MeasuredLayer, ...]:
+    """One convolution."""
+    return (
+        MeasuredLayer(
+            run="synthetic",
+            name="conv",
+            shape=LayerShape(1, 8, 8, 4, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+            chosen=ChosenSet("coefficients", 2048, (8380417,), None, 65536, 4, 4, 1, 0, 0, "uniform", "{}"),
+            work=(WorkDone("encrypt", 2048, 53, 1, 0),),
+            inferences=24,
+            bytes_up=100,
+            bytes_down=200,
+            components={"client_he_s": Seconds(0.1, 0.2)},
+        ),
+    )
+
+
+def parallel() -> tuple[ParallelSample, ...]:
+    """Two workers that hardly disturb each other."""
+    return (ParallelSample("garble", "", 0, 1, 0, 100, 2, 40, 1.01, 1.05, 1.04, 1.06),)

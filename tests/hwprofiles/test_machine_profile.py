@@ -27,6 +27,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of profiles, and nothing else to find."""
     monkeypatch.setenv("AUTOPRIVACY_PROFILES", str(tmp_path / "profiles"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(machine_profile, "SHIPPED", tmp_path / "shipped")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "profiles"
 
