@@ -12,6 +12,7 @@ import pytest
 
 from autoprivacy.common.errors import AutoPrivacyError, ProtocolError
 from autoprivacy.hwprofiles.exchange import export, import_bytes
+from autoprivacy.hwprofiles.link_profile import LinkProfile
 from autoprivacy.profiler import link
 from autoprivacy.profiler.link import LinkMeter, measure_link, repeat
 from autoprivacy.profiler.link_protocol import MAX_MESSAGE_BYTES, Command, converse, serve_profiles
@@ -40,7 +41,7 @@ def serving(profile: bytes = b"") -> Iterator[str]:
     assert not thread.is_alive()
 
 
-def measured(route: Route | None = None, profile: bytes = b"") -> tuple[link.LinkProfile, bytes, int]:
+def measured(route: Route | None = None, profile: bytes = b"") -> tuple[LinkProfile, bytes, int]:
     steps: list[None] = []
     with serving(profile) as address:
         meter = LinkMeter(address, KEY, route)

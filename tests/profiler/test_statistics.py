@@ -113,7 +113,7 @@ def test_typical_times_have_the_references_slow_down_divided_out() -> None:
     assert found.typical_s == found.quiet_s, "typical is never below quiet"
     assert found.seen_median_s == pytest.approx(1e-3 * float(np.median(slowdowns)))
     spells = np.where(np.arange(42) % 2, 1.0, 2.0)
-    own = np.where(np.arange(42) < 4, 1.0, 1.2)
+    own = np.where(np.arange(42) < 8, 1.0, 1.2)
     found = summarise((1e-3 * spells * own).tolist(), spells.tolist(), rng)
     assert found.quiet_s == pytest.approx(1e-3)
     assert found.typical_s == pytest.approx(1.2e-3)
@@ -133,7 +133,8 @@ def test_a_summary_holds_its_own_values() -> None:
 def disturbed(rng: np.random.Generator, count: int) -> list[float]:
     """Seconds as a shared machine gives them: a quiet time, its own noise, and now and then a spell of slow-down."""
     spell = np.where(rng.random(count) < 0.2, rng.uniform(1.2, 3.0, count), 1.0)
-    return (1e-3 * (1 + rng.exponential(0.02, count)) * spell).tolist()
+    seconds: list[float] = (1e-3 * (1 + rng.exponential(0.02, count)) * spell).tolist()
+    return seconds
 
 
 def test_the_same_operation_under_two_names_differs_as_often_as_promised() -> None:
