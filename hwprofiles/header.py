@@ -71,7 +71,7 @@ class Conditions:
 
 @record
 class Header:
-    """`profile.json`; `libraries` are versions by name, `interrupted` says that it was broken off once, and gone on with."""
+    """`profile.json`; `libraries` are versions by name; `interrupted` says that it was broken off and gone on with."""
 
     schema_version: Literal[1, 2]
     id: str

@@ -279,23 +279,6 @@ def link(*, kind: Literal["measured", "declared"] = "measured") -> LinkProfile:
     return LinkProfile(header, transfers if measured else ())
 
 
-def layers() -> tuple[MeasuredLayer, ...]:
-    """One convolution."""
-    return (
-        MeasuredLayer(
-            run="synthetic",
-            name="conv",
-            shape=LayerShape(1, 8, 8, 4, (3, 3), (1, 1), (1, 1, 1, 1), 1),
-            chosen=ChosenSet("coefficients", 2048, (8380417,), None, 65536, 4, 4, 1, 0, 0, "uniform", "{}"),
-            work=(WorkDone("encrypt", 2048, 53, 1, 0),),
-            inferences=24,
-            bytes_up=100,
-            bytes_down=200,
-            components={"client_he_s": Seconds(0.1, 0.2)},
-        ),
-    )
-
-
 def parallel() -> tuple[ParallelSample, ...]:
     """Two workers that hardly disturb each other."""
     return (ParallelSample("garble", "", 0, 1, 0, 100, 2, 40, 1.01, 1.05, 1.04, 1.06),)

@@ -100,8 +100,7 @@ def image(folder: Path) -> Path:
 def profile(folder: Path) -> Path:
     """A profile of this software."""
     made = synthetic.profile()
-    fields = {name: getattr(made.header, name) for name in type(made.header).__dataclass_fields__}
-    header = type(made.header)(**fields | {"software": describe_software()})
+    header = replace(made.header, software=describe_software())
     machine_profile.write(replace(made, header=header), folder / "profiles" / "mine")
     return folder / "profiles" / "mine"
 

@@ -56,7 +56,7 @@ def test_an_exported_link_comes_back() -> None:
 
 def test_a_loopback_inside_a_profile_comes_back(profile: MachineProfile) -> None:
     header, samples, runs = profile.header, profile.samples, profile.runs
-    whole = MachineProfile(header, samples, runs, synthetic.layers(), synthetic.parallel(), synthetic.link())
+    whole = MachineProfile(header, samples, runs, synthetic.profile().layers, synthetic.parallel(), synthetic.link())
     assert import_bytes(export(whole), "given.zip") == whole
 
 
@@ -116,9 +116,9 @@ def test_a_changed_byte_never_passes_silently(profile: MachineProfile, at: float
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     profile: MachineProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MAX_CONTENT_BYTES", 10_000)
-    content = archive(profile, lambda files: files.update({"samples.csv": bytes(1 << 20)}))
-    assert len(content) < 10_000
+    monkeypatch.setattr(exchange, "MAX_CONTENT_BYTES", 1 << 19)
+    content = archive(profile, lambda files: files.update({"samples.csv": bytes(1 << 24)}))
+    assert len(content) < 1 << 19
     assert "unpacks to more" in refused(content)
 
 

@@ -120,7 +120,7 @@ def test_a_measurement_that_was_killed_goes_on_and_ends(
 def profile_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The later steps, known ahead: this is about going on."""
     runs = synthetic.profile().runs
-    monkeypatch.setattr("autoprivacy.profiler.layers.measure_layers", lambda *_: (runs, synthetic.layers()))
+    monkeypatch.setattr("autoprivacy.profiler.layers.measure_layers", lambda *_: (runs, synthetic.profile().layers))
     monkeypatch.setattr("autoprivacy.profiler.parallel.measure_parallel", lambda *_: synthetic.parallel())
     monkeypatch.setattr("autoprivacy.profiler.link.measure_loopback", lambda *_: synthetic.link())
 
