@@ -31,7 +31,7 @@ from autoprivacy.protocol.error_model import (
     decryption_errors,
     network_failure_bits,
 )
-from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.plan import LayerPlan, plan_network
 from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.session import Client, Inference, Revealed
 from autoprivacy.protocol.slot_packing import SlotLayout
@@ -234,7 +234,7 @@ def _summary(
         setup_s=setup_s,
         within_interval=prediction.low_s <= measured / drift <= prediction.high_s,
         predicted_components=_add([layer.components for layer in prediction.layers]),
-        measured_components=_median_components(runs),
+        measured_components=_median_components(runs, planned.layers),
         bytes_up=up,
         bytes_down=down,
         bytes_as_planned=all((r.bytes_up, r.bytes_down) == (planned.bytes_up, planned.bytes_down) for r, _ in runs),
@@ -274,9 +274,9 @@ def _add(parts: Sequence[Components]) -> Components:
     return Components(**{name: sum(getattr(part, name) for part in parts) for name in Components.__dataclass_fields__})
 
 
-def _median_components(runs: Sequence[tuple[Inference, Revealed]]) -> Components:
+def _median_components(runs: Sequence[tuple[Inference, Revealed]], planned: Sequence[LayerPlan]) -> Components:
     """Medians over inferences; the link includes waking up."""
-    rows = [component_seconds(run, revealed) for run, revealed in runs]
+    rows = [component_seconds(run, revealed, planned) for run, revealed in runs]
     return Components(**{name: float(np.median([row[name] for row in rows])) for name in rows[0]})
 
 

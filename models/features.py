@@ -117,6 +117,10 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "ot_send": ("calls", "items", "items mapped"),
     "ot_receive": ("calls", "items", "items mapped"),
     "transfer": ("calls", "bytes", "bytes mapped"),
+    "clear_linear": ("calls", "items", "values"),
+    "choose_labels": ("calls", "items", "values"),
+    "spill_write": ("calls", "items"),
+    "spill_read": ("calls", "items"),
 }
 """The features of every operation that is modelled."""
 

@@ -40,6 +40,12 @@ PARTS: Final = {
     "garble": "garble_s",
     "evaluate": "evaluate_s",
     "transfer": "link_s",
+    "clear_linear": "server_clear_s",
+    "choose_labels": "garble_s",
+    "generate_keys": "client_setup_s",
+    "generate_galois_keys": "client_setup_s",
+    "load_galois_keys": "server_setup_s",
+    "encode": "server_setup_s",
 }
 """The part of a layer's time that each operation of a plan belongs to."""
 
@@ -47,15 +53,17 @@ PULLS: Final = (0.01, 0.1, 1.0, 10.0, inf)
 LEAST_RUNS: Final = 3
 
 
-def part_of(operation: str) -> str:
-    """The part that an operation belongs to.
+def part_of(handled: Handled) -> str:
+    """The part that a work belongs to; a spill is of the party that makes it.
 
     Raises:
         UnmodelledOperation: if it belongs to none.
     """
-    if operation not in PARTS:
-        raise UnmodelledOperation(f"no latency model for operation {operation!r}; profile and fit again")
-    return PARTS[operation]
+    if handled.operation in {"spill_write", "spill_read"}:
+        return f"{handled.state}_spill_s"
+    if handled.operation not in PARTS:
+        raise UnmodelledOperation(f"no latency model for operation {handled.operation!r}; profile and fit again")
+    return PARTS[handled.operation]
 
 
 @record
@@ -105,7 +113,7 @@ def by_part(work: Iterable[Handled]) -> dict[Where, list[Handled]]:
     """Works by part and kernel."""
     found: dict[Where, list[Handled]] = defaultdict(list)
     for each in work:
-        found[part_of(each.operation), each.kernel].append(each)
+        found[part_of(each), each.kernel].append(each)
     return dict(found)
 
 

@@ -1,6 +1,6 @@
 """The latency model of one machine: its operations, and what layers and whole inferences cost beyond them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -20,6 +20,7 @@ from autoprivacy.models.layer_model import (
     uncorrected,
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
+from autoprivacy.protocol.plan import hidden_share
 
 SCHEMA_VERSION: Final = 2
 LAYER_LEVEL: Final = 0.95
@@ -176,10 +177,18 @@ def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tup
             predicted = sum(seconds.typical_s for seconds in known.values())
             measured = sum(layer.components[part].typical_s for part in {where[0] for where in known})
             layer_errors.append(predicted / measured - 1)
-            total += sum(seconds.typical_s for seconds in parts.values())
+            total += sum(seconds.typical_s for seconds in parts.values()) - _hidden_s(layer, parts)
         if own:
             run_errors.append(total / run.latency.typical_s - 1)
     return tuple(layer_errors), tuple(run_errors)
+
+
+def _hidden_s(layer: MeasuredLayer, parts: Mapping[Where, Seconds]) -> float:
+    """What garbling and evaluation of a layer do at once."""
+    shorter = min(
+        (parts[part, ""].typical_s for part in ("garble_s", "evaluate_s") if (part, "") in parts), default=0.0
+    )
+    return hidden_share(layer.work) * shorter
 
 
 def _worker_slowdown(profile: MachineProfile) -> tuple[tuple[int, float], ...]:

@@ -32,6 +32,7 @@ _RANGED: Final = {
     "garble": ("log2 values a call", "log2 items a call"),
     "evaluate": ("log2 values a call", "log2 items a call"),
     "transfer": ("log2 bytes a call",),
+    "clear_linear": ("log2 values a call", "log2 items a call"),
 }
 """In what a call may lie outside of what was measured."""
 _SLACK: Final = 0.07

@@ -13,9 +13,12 @@ from autoprivacy.hwprofiles.machine_profile import Seconds
 from autoprivacy.models.layer_model import added, part_of
 from autoprivacy.models.link_model import LinkModel
 from autoprivacy.models.machine_model import LINK, MachineModel, Predictor
+from autoprivacy.protocol.garbling import LABEL_BYTES, PIECE_BYTES
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
 
-SERVER_PARTS = frozenset({"server_he_s", "server_ot_s", "garble_s"})
+SERVER_PARTS = frozenset(
+    {"server_he_s", "server_ot_s", "garble_s", "server_clear_s", "server_spill_s", "server_setup_s"}
+)
 """Parts that the server's machine decides; the client's machine decides the others."""
 
 
@@ -50,7 +53,7 @@ class Deployment:
 
 @record
 class Components:
-    """Typical seconds by component."""
+    """Typical seconds by component; `clear_s` and `spill_s` are of schedule `preprocessed`."""
 
     client_he_s: float
     server_he_s: float
@@ -58,11 +61,15 @@ class Components:
     garble_s: float
     evaluate_s: float
     link_s: float
+    clear_s: float = 0.0
+    spill_s: float = 0.0
+    overlapped_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        """Their sum."""
-        return self.client_he_s + self.server_he_s + self.ot_s + self.garble_s + self.evaluate_s + self.link_s
+        """Their sum, what is done at the same time (`overlapped_s`) once."""
+        he = self.client_he_s + self.server_he_s + self.clear_s
+        return he + self.ot_s + self.garble_s + self.evaluate_s + self.link_s + self.spill_s - self.overlapped_s
 
 
 @record
@@ -123,12 +130,12 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Sec
     works = tuple(work)
     found: dict[str, Seconds] = {}
     for predictor, at_server in ((deployment.client_predictor, False), (deployment.server_predictor, True)):
-        mine = [each for each in works if (part_of(each.operation) in SERVER_PARTS) == at_server]
+        mine = [each for each in works if (part_of(each) in SERVER_PARTS) == at_server]
         for (part, _), seconds in predictor.layer(mine).items():
             before = found.get(part, Seconds(0.0, 0.0))
             found[part] = Seconds(before.quiet_s + seconds.quiet_s, before.typical_s + seconds.typical_s)
-    transfers = [each for each in works if each.operation == "transfer"]
-    found["link_s"] = _link_seconds(transfers, deployment)
+    if transfers := [each for each in works if each.operation == "transfer"]:
+        found["link_s"] = _link_seconds(transfers, deployment)
     return found
 
 
@@ -152,6 +159,9 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
     def typical(*names: str) -> float:
         return slowdown * sum(parts[name].typical_s for name in names if name in parts)
 
+    def quiet(name: str) -> float:
+        return parts[name].quiet_s if name in parts else 0.0
+
     components = Components(
         client_he_s=typical("client_he_s"),
         server_he_s=typical("server_he_s"),
@@ -159,14 +169,18 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
         garble_s=typical("garble_s"),
         evaluate_s=typical("evaluate_s"),
         link_s=typical("link_s") if _is_loopback(deployment) else typical("link_s") / slowdown,
+        clear_s=typical("server_clear_s"),
+        spill_s=typical("server_spill_s", "client_spill_s"),
+        overlapped_s=layer.hidden_share * min(typical("garble_s"), typical("evaluate_s")),
     )
+    hidden_s = layer.hidden_share * min(quiet("garble_s"), quiet("evaluate_s"))
     doubt = max(deployment.server_predictor.layer_doubt, deployment.client_predictor.layer_doubt)
-    if _beyond(layer, deployment):
+    if _beyond(layer.work, deployment):
         doubt *= EXTRAPOLATION
     return LayerPrediction(
         name=layer.name,
         components=components,
-        quiet_s=sum(each.quiet_s for each in parts.values()),
+        quiet_s=sum(each.quiet_s for each in parts.values()) - hidden_s,
         low_s=components.total_s / (1 + doubt),
         high_s=components.total_s * (1 + doubt),
     )
@@ -179,33 +193,48 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
     layers = tuple(predict_layer(layer, deployment) for layer in plan.layers)
+    offline = tuple(predict_layer(layer, deployment) for layer in plan.offline)
     quiet = sum(layer.quiet_s for layer in layers)
     typical = sum(layer.components.total_s for layer in layers)
-    extrapolated = sorted({name for layer in plan.layers for name in _beyond(layer, deployment)})
+    everything = (*(layer.work for layer in (*plan.layers, *plan.offline)), plan.setup)
+    extrapolated = sorted({name for work in everything for name in _beyond(work, deployment)})
     doubt = max(deployment.server_predictor.network_doubt, deployment.client_predictor.network_doubt)
     if extrapolated:
         doubt *= EXTRAPOLATION
+    setup = layer_seconds(plan.setup, deployment)
+    ahead, largest = plan.offline_traffic, max(_piece_bytes(layer) for layer in (*plan.layers, *plan.offline))
     return Prediction(
         latency_s=typical,
         low_s=typical / (1 + doubt),
         high_s=typical * (1 + doubt),
         quiet_s=min(quiet, typical),
         busy_s=max(typical, quiet * max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)),
+        offline_s=sum(layer.components.total_s for layer in offline),
+        setup_s=deployment.slowdown_median * sum(each.typical_s for each in setup.values()),
         layers=layers,
+        offline=offline,
         bytes_up=plan.bytes_up,
         bytes_down=plan.bytes_down,
-        offline_s=0.0,
-        setup_s=0.0,
-        offline=(),
-        offline_bytes_up=0,
-        offline_bytes_down=0,
+        offline_bytes_up=ahead.bytes_sent,
+        offline_bytes_down=ahead.bytes_received,
         setup_bytes_up=plan.setup_bytes_up,
         setup_bytes_down=plan.setup_bytes_down,
-        memory_client_bytes=0,
-        spill_server_bytes=0,
-        spill_client_bytes=0,
-        memory_server_bytes=plan.key_bytes + sum(layer.weight_bytes for layer in plan.layers),
+        memory_server_bytes=plan.key_bytes + largest + sum(each.weight_bytes for each in (*plan.layers, *plan.offline)),
+        memory_client_bytes=largest,
+        spill_server_bytes=plan.server_spill_bytes,
+        spill_client_bytes=plan.client_spill_bytes,
         extrapolated=tuple(extrapolated),
+    )
+
+
+def _piece_bytes(layer: LayerPlan) -> int:
+    """About what either party holds at once for one layer: ciphertexts, transfers and labels, a piece of tables."""
+    labels = sum(LABEL_BYTES * circuit.instances * circuit.client_bits for circuit in layer.circuits)
+    tables = sum(work.bytes for work in layer.work if work.operation == "garble")
+    return (
+        labels
+        + min(tables, 2 * PIECE_BYTES)
+        + max((w.bytes for w in layer.work if w.operation == "respond"), default=0)
     )
 
 
@@ -213,15 +242,15 @@ def _is_loopback(deployment: Deployment) -> bool:
     return deployment.link is None or deployment.link.loopback
 
 
-def _beyond(layer: LayerPlan, deployment: Deployment) -> set[str]:
-    """What of a layer lies beyond what was measured: operation, and in what."""
+def _beyond(works: Iterable[Work], deployment: Deployment) -> set[str]:
+    """What of some work lies beyond what was measured: operation, and in what."""
     found = set()
-    for work in layer.work:
+    for work in works:
         if work.operation == "transfer" and not _is_loopback(deployment):
             continue
-        model = deployment.predictor(part_of(work.operation)).operation(work)
-        if model.variant != (work.privacy if work.operation == "respond" else model.variant):
-            found.add(f"{work.operation} under {work.privacy}, priced as under {model.variant}")
+        model = deployment.predictor(part_of(work)).operation(work)
+        if work.operation == "respond" and model.variant != work.privacy:
+            found.add(f"respond under {work.privacy}, priced as under {model.variant}")
         if outside := model.beyond(work):
             found.add(f"{model.key} ({', '.join(outside)})")
     return found

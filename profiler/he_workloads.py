@@ -91,6 +91,8 @@ def _core() -> Iterator[Workload]:
         yield from _inference(grid, all_sizes=True)
     for grid in SPARSE:
         yield from _inference(grid, all_sizes=False)
+    for grid in CORE:
+        yield from _session(grid)
     yield from _parts(PARTS)
     yield from _keys(KEYS)
     for grid in (SPARSE[0], *SPARSE[2:4]):
@@ -169,10 +171,16 @@ def _levels(grid: GridSet) -> Iterator[Workload]:
         yield _workload(grid, grid.work("switch_limb"), _switch_limb)
 
 
+def _session(grid: GridSet) -> Iterator[Workload]:
+    """What every session does once: weights and keys."""
+    yield _workload(grid, grid.work("encode"), lambda p: partial(p.server.encode_weights, p.small))
+    yield _workload(grid, grid.work("generate_keys"), lambda p: partial(ClientKeys.generate, p.he_set), seal=True)
+
+
 def _parts(grid: GridSet) -> Iterator[Workload]:
     """What an inference's calls are made of."""
     words, request = 2 * grid.n * len(grid.limb_bits), grid.request_bytes
-    yield _workload(grid, grid.work("encode"), lambda p: partial(p.server.encode_weights, p.small))
+    yield from _session(grid)
     yield _workload(grid, grid.work("decode"), _decode, seal=True)
     yield _workload(grid, grid.work("serialise", words, bytes=8 * words), _serialise, seal=True)
     yield _workload(grid, grid.work("deserialise", words, bytes=8 * words), _deserialise, seal=True)
@@ -183,7 +191,6 @@ def _parts(grid: GridSet) -> Iterator[Workload]:
 def _keys(grid: GridSet) -> Iterator[Workload]:
     """What is done once a session, and products of SEAL's own."""
     he_set = grid.he_set
-    yield _workload(grid, grid.work("generate_keys"), lambda p: partial(ClientKeys.generate, p.he_set), seal=True)
     if grid.packing == "coefficients":
         return
     size = public_message_bytes(he_set, STEPS)

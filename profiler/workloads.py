@@ -12,6 +12,7 @@ from autoprivacy.hwprofiles.samples import WorkDone
 from autoprivacy.profiler.harness import Call, Workload
 from autoprivacy.profiler.he_workloads import he_workloads
 from autoprivacy.profiler.loopback import connected_sender
+from autoprivacy.profiler.prepared_workloads import prepared_workloads
 from autoprivacy.protocol import _native, garbling
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.nonlinear_circuits import Nonlinear
@@ -46,6 +47,7 @@ def workloads(depth: str) -> list[Workload]:
         *circuit_workloads(depth),
         *oblivious_transfer_workloads(depth),
         *loopback_workloads(depth),
+        *prepared_workloads(),
     ]
     return list({each.key: each for each in reversed(found)}.values())[::-1]
 

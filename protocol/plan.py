@@ -7,7 +7,7 @@ they are the bytes on the wire.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from autoprivacy.common.records import record
 from autoprivacy.networks.integer_network import QuantisedNetwork
@@ -22,12 +22,13 @@ from autoprivacy.protocol.conversation import (
     spill_bytes,
 )
 from autoprivacy.protocol.encoded_weights import product_bytes
-from autoprivacy.protocol.garbling import LABEL_BYTES
+from autoprivacy.protocol.garbling import LABEL_BYTES, PIECE_BYTES
 from autoprivacy.protocol.he_set import HeSet
 from autoprivacy.protocol.layer_counts import Products
 from autoprivacy.protocol.linear_layer import counts_of, rotation_steps_of
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import ANSWER_BYTES, OFFER_BYTES, extension_bytes
+from autoprivacy.protocol.policy import LayerPolicy
 from autoprivacy.protocol.seal_keys import galois_object_bytes, public_message_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES, Traffic
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
@@ -102,6 +103,25 @@ class CircuitPlan:
         return self.instances * self.client_bits
 
 
+class _Sized(Protocol):
+    @property
+    def operation(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+def hidden_share(work: Sequence[_Sized]) -> float:
+    """Of garbling and evaluation, the share of the shorter one that is done while the other goes on.
+
+    They go piece after piece, so all but the first piece of one and the last of the other can overlap; nothing does
+    where only one of them is done.
+    """
+    sizes = {what: [each.bytes for each in work if each.operation == what] for what in ("garble", "evaluate")}
+    if not all(sizes.values()):
+        return 0.0
+    return 1 - 1 / sum(max(1, -(-size // PIECE_BYTES)) for size in sizes["garble"])
+
+
 @record
 class LayerPlan:
     """One linear layer and the nonlinear layers after it, operation by operation, in the order they run.
@@ -119,6 +139,11 @@ class LayerPlan:
     bytes_up: int
     bytes_down: int
     weight_bytes: int
+
+    @property
+    def hidden_share(self) -> float:
+        """As the function, of this layer's work."""
+        return hidden_share(self.work)
 
 
 @record
@@ -139,8 +164,9 @@ class Plan:
     """One inference, layer by layer, and the set-up of a session.
 
     `layers` are what is done from image to logits, `offline` what is done before there is an image (nothing in schedule
-    `online`). `key_bytes` is what the server's copies of the client's Galois keys take in memory, one for every t; the
-    spill bytes are what each party keeps on disk between offline and online.
+    `online`), `setup` what is done once a session, the base transfers left out. `key_bytes` is what the server's copies
+    of the client's Galois keys take in memory, one for every t; the spill bytes are what each party keeps on disk
+    between offline and online.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -150,6 +176,7 @@ class Plan:
     offline: tuple[LayerPlan, ...] = ()
     client_spill_bytes: int = 0
     server_spill_bytes: int = 0
+    setup: tuple[Work, ...] = ()
 
     @property
     def bytes_up(self) -> int:
@@ -208,6 +235,31 @@ def groups(agreement: Agreement) -> tuple[tuple[AgreedLayer, tuple[AgreedNonline
     return tuple((layer, tuple(after)) for layer, after in found)
 
 
+def _he(
+    chosen: LayerPolicy,
+    operation: str,
+    calls: int,
+    items: int = 0,
+    limbs: tuple[int, ...] | None = None,
+    **more: Any,  # noqa: ANN401 - fields of `Work`
+) -> Work:
+    """An operation on ciphertexts of a layer's set."""
+    limbs = limbs or chosen.limbs
+    return Work(
+        operation,
+        chosen.n,
+        prod(limbs).bit_length(),
+        calls,
+        items,
+        limbs=len(limbs),
+        limb_bits=max(limbs).bit_length(),
+        t_bits=(chosen.t - 1).bit_length(),
+        special=int(chosen.special is not None),
+        kernel="ring" if chosen.packing == "coefficients" else "seal",
+        **more,
+    )
+
+
 def plan_layer(
     layer: AgreedLayer, *, alone: bool, nonzero: Products | None = None, privacy: str = "uniform"
 ) -> LayerPlan:
@@ -223,23 +275,10 @@ def plan_layer(
     up = HEADER_BYTES + counts.encrypt * ciphertext_bytes(n, chosen.limbs)
     down = HEADER_BYTES + sum(response_bytes(n, chosen.limbs, sent, chosen.response) for sent in sizes.tolist())
 
-    kernel = "ring" if chosen.packing == "coefficients" else "seal"
-    t_bits, special, kept = (chosen.t - 1).bit_length(), int(chosen.special is not None), chosen.response.limbs
+    kept = chosen.response.limbs
 
     def he(operation: str, calls: int, items: int = 0, *, limbs: tuple[int, ...] = chosen.limbs, **more: Any) -> Work:  # noqa: ANN401
-        return Work(
-            operation,
-            n,
-            prod(limbs).bit_length(),
-            calls,
-            items,
-            limbs=len(limbs),
-            limb_bits=max(limbs).bit_length(),
-            t_bits=t_bits,
-            special=special,
-            kernel=kernel,
-            **more,
-        )
+        return _he(chosen, operation, calls, items, limbs, **more)
 
     work = [
         he("encrypt", counts.encrypt, bytes=up - HEADER_BYTES),
@@ -377,7 +416,31 @@ def plan(agreement: Agreement, nonzero: Mapping[str, Products] | None = None, sc
         offline=tuple(encrypted) if ahead else (),
         client_spill_bytes=client_spill,
         server_spill_bytes=server_spill,
+        setup=_setup_work(agreement, keys, nonzero or {}),
     )
+
+
+def _setup_work(agreement: Agreement, keys: tuple[KeySet, ...], nonzero: Mapping[str, Products]) -> tuple[Work, ...]:
+    """Keys of both parties, and the server's encoded weights."""
+    work = []
+    for each in keys:
+        same = [
+            layer.policy
+            for layer in agreement.layers
+            if layer.policy.he_set(agreement.security).key_parameters == each.he_set.key_parameters
+        ]
+        work.append(_he(same[0], "generate_keys", 1))
+        work.append(_transfer("up", HEADER_BYTES + each.message_bytes))
+        if each.steps:
+            contexts, memory = len({policy.t for policy in same}), galois_object_bytes(each.he_set, each.steps)
+            made, loaded = len(each.steps), contexts * len(each.steps)
+            work.append(_he(same[0], "generate_galois_keys", 1, made, bytes=each.message_bytes))
+            work.append(_he(same[0], "load_galois_keys", contexts, loaded, bytes=contexts * memory))
+    work += [
+        _he(layer.policy, "encode", counts_of(layer.layout, nonzero.get(layer.name)).encode)
+        for layer in agreement.layers
+    ]
+    return (*work, _transfer("up", HEADER_BYTES + OFFER_BYTES), _transfer("down", HEADER_BYTES + ANSWER_BYTES))
 
 
 def _encrypted_layers(

@@ -31,6 +31,7 @@ from autoprivacy.hwprofiles.machine_profile import (
 )
 from autoprivacy.models.features import Handled
 from autoprivacy.models.machine_model import MachineModel, fit
+from autoprivacy.protocol.plan import hidden_share
 
 SLOWER = 1.25
 """Typical time over quiet time, everywhere."""
@@ -49,6 +50,8 @@ SECONDS_PER_FEATURE = {
     "ot_send": {"calls": 6e-5, "items": 2e-8},
     "ot_receive": {"calls": 7e-5, "items": 3e-8},
     "transfer": {"calls": 2e-5, "bytes": 4e-10},
+    "encode": {"calls": 3e-6, "nL": 4e-9, "nL log n": 1e-9},
+    "generate_keys": {"calls": 1e-4, "nL": 9e-8, "nL log n": 2e-9},
 }
 
 COMPONENT = {
@@ -65,9 +68,13 @@ COMPONENT = {
     "ot_send": "server_ot_s",
     "ot_receive": "client_ot_s",
     "transfer": "link_s",
+    "encode": "server_setup_s",
+    "generate_keys": "client_setup_s",
 }
 
-WITHOUT_ITEMS = ("encrypt", "receive", "receive_add_share", "to_ntt", "from_ntt")
+WITHOUT_ITEMS = ("encrypt", "receive", "receive_add_share", "to_ntt", "from_ntt", "encode", "generate_keys")
+ONCE = ("encode", "generate_keys")
+"""What is done once a session, not in an inference."""
 DEGREES = (1024, 2048, 4096, 8192, 16384)
 TRANSFERS = (16, 512, 4096, 65536, 1 << 18, 1 << 20)
 
@@ -149,7 +156,10 @@ def layers(scale: float, per_layer_s: float) -> tuple[MeasuredLayer, ...]:
     for run, count in enumerate((1, 3, 2, 1, 2, 3)):
         for index in range(count):
             work = [each for each in settings() if each.n in {0, DEGREES[(run + index) % 3]}][run:]
-            parts = {part: per_layer_s for part in COMPONENT.values() if part != "link_s"}
+            work = [each for each in work if each.operation not in ONCE]
+            parts = dict.fromkeys(
+                (part for operation, part in COMPONENT.items() if operation not in {*ONCE, "transfer"}), per_layer_s
+            )
             for done in work:
                 if done.operation != "transfer":
                     parts[COMPONENT[done.operation]] += scale * seconds(done)
@@ -182,7 +192,11 @@ def _run(name: str, own: list[MeasuredLayer], scale: float, per_layer_s: float) 
         name: sum(layer.components[part].quiet_s for layer in own for part in those) for name, those in parts.items()
     }
     quiet["link_s"] = link
-    total = sum(quiet.values())
+    hidden = sum(
+        hidden_share(layer.work) * min(layer.components[part].quiet_s for part in ("garble_s", "evaluate_s"))
+        for layer in own
+    )
+    total = sum(quiet.values()) - hidden
     return MeasuredRun(
         name=name,
         layers=len(own),

@@ -27,6 +27,8 @@ NEW_SETTINGS = [
     replace(he("weighted_sum", 1024, 26, 33), calls=5),
     replace(he("respond", 2048, 53, 700), calls=4),
     replace(he("decrypt", 4096, 53, 900), calls=4),
+    replace(he("encode", 2048, 53), calls=9),
+    he("generate_keys", 4096, 26),
     WorkDone("garble", 0, 0, 1, 70 * 300, 300),
     WorkDone("evaluate", 0, 0, 1, 70 * 300, 300),
     WorkDone("ot_send", 0, 0, 2, 9000),

@@ -5,10 +5,13 @@ import pytest
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, LinkSummary
+from autoprivacy.hwprofiles.machine_profile import WorkDone
 from autoprivacy.models.link_model import LinkModel, fit_link
 from autoprivacy.models.machine_model import MachineModel
+from autoprivacy.models.operation_model import fit_operations
 from autoprivacy.models.prediction import EXTRAPOLATION, Components, Deployment, Prediction, predict, predict_layer
-from autoprivacy.protocol.plan import LayerPlan, Plan, Work
+from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.plan import LayerPlan, Plan, Work, plan
 from tests import synthetic
 
 
@@ -28,8 +31,18 @@ def changed(plan: Plan, *, name: str, work: Work) -> Plan:
     return replace(plan, layers=(first, *plan.layers[1:]))
 
 
+def hidden(layer: LayerPlan) -> float:
+    """What garbling and evaluation of a layer do at once."""
+    seconds = {
+        what: sum(synthetic.seconds(work) for work in layer.work if work.operation == what)
+        for what in ("garble", "evaluate")
+    }
+    return layer.hidden_share * min(seconds.values())
+
+
 def test_an_inference_takes_what_its_operations_take(model: MachineModel, planned: Plan) -> None:
     expected = sum(synthetic.seconds(work) for layer in planned.layers for work in layer.work)
+    expected -= sum(hidden(layer) for layer in planned.layers)
     found = predict(planned, Deployment(model, model))
     assert found.quiet_s == pytest.approx(expected, rel=1e-3)
     assert found.latency_s == pytest.approx(model.slowdown_median * synthetic.SLOWER * expected, rel=1e-3)
@@ -44,8 +57,12 @@ def test_components_are_those_of_their_operations(model: MachineModel, planned: 
             expected[component] += model.slowdown_median * synthetic.SLOWER * synthetic.seconds(work)
         found = predict_layer(layer, Deployment(model, model)).components
         for name, value in expected.items():
+            if name == "overlapped_s":
+                continue
             assert getattr(found, name) == pytest.approx(value, rel=1e-3)
-        assert found.total_s == pytest.approx(sum(expected.values()), rel=1e-3)
+        expected["overlapped_s"] = model.slowdown_median * synthetic.SLOWER * hidden(layer)
+        assert found.overlapped_s == pytest.approx(expected["overlapped_s"], rel=1e-3)
+        assert found.total_s == pytest.approx(sum(expected.values()) - 2 * expected["overlapped_s"], rel=1e-3)
 
 
 def test_layers_add_up(corrected: MachineModel, planned: Plan) -> None:
@@ -168,3 +185,37 @@ def test_more_work_takes_longer(model: MachineModel, planned: Plan) -> None:
     )
     deployment = Deployment(model, model)
     assert predict_layer(doubled, deployment).quiet_s > predict_layer(layer, deployment).quiet_s
+
+
+def test_what_is_done_once_or_ahead_is_told_apart(model: MachineModel, agreement: Agreement) -> None:
+    deployment = Deployment(model, model)
+    online = predict(plan(agreement), deployment)
+    assert online.offline_s == 0
+    assert online.offline == ()
+    once = sum(synthetic.seconds(work) for work in plan(agreement).setup)
+    assert online.setup_s == pytest.approx(model.slowdown_median * synthetic.SLOWER * once, rel=1e-3)
+    with pytest.raises(UnmodelledOperation, match="clear_linear"):
+        predict(plan(agreement, schedule="preprocessed"), deployment)
+
+
+def test_of_a_prepared_inference_only_the_rest_is_latency(model: MachineModel, agreement: Agreement) -> None:
+    measured = (
+        WorkDone("clear_linear", 0, 0, 1, 10_000, 100),
+        WorkDone("choose_labels", 0, 0, 1, 1000, 100),
+        WorkDone("spill_write", 0, 0, 1, 1 << 16),
+        WorkDone("spill_read", 0, 0, 1, 1 << 16),
+    )
+    more = [synthetic.sample(replace(work, items=k * work.items), k * 1e-6) for work in measured for k in (1, 2, 4)]
+    able = replace(model, operations=(*model.operations, *fit_operations(more)))
+    planned = plan(agreement, schedule="preprocessed")
+    found = predict(planned, Deployment(able, able))
+    assert found.offline_s > 0
+    assert found.offline_s == pytest.approx(sum(layer.components.total_s for layer in found.offline))
+    assert all(layer.components.clear_s > 0 and not layer.components.client_he_s for layer in found.layers)
+    assert all(layer.components.client_he_s > 0 for layer in found.offline)
+    assert (found.spill_client_bytes, found.spill_server_bytes) == (
+        planned.client_spill_bytes,
+        planned.server_spill_bytes,
+    )
+    ahead = planned.offline_traffic
+    assert (found.offline_bytes_up, found.offline_bytes_down) == (ahead.bytes_sent, ahead.bytes_received)

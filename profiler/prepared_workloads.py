@@ -1,0 +1,94 @@
+"""What schedule `preprocessed` adds: layers in the clear, labels and colours, and files of prepared material."""
+
+from collections.abc import Iterator
+from functools import partial
+from math import prod
+from typing import Final
+
+import numpy as np
+
+from autoprivacy.hwprofiles.samples import WorkDone
+from autoprivacy.profiler.harness import Call, Workload
+from autoprivacy.protocol import _native, garbling, prepared_layer
+from autoprivacy.protocol.linear_shape import LinearShape
+from autoprivacy.protocol.nonlinear_circuits import Nonlinear
+from autoprivacy.protocol.nonlinear_layer import Batch
+from autoprivacy.protocol.spill import Spill
+
+SHAPES: Final = (
+    LinearShape(256, 1, 1, 10, (1, 1), (1, 1), (0, 0, 0, 0), 1),
+    LinearShape(3, 32, 32, 16, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+    LinearShape(32, 16, 16, 32, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+)
+CIRCUIT: Final = Nonlinear(1 << 16, 8, 4, (1 << 14,), masked_by="client")
+INSTANCES: Final = (16, 512, 4096)
+SPILL_BYTES: Final = (1 << 12, 1 << 16, 1 << 20)
+MODULUS: Final = 1 << 16
+
+
+def prepared_workloads() -> Iterator[Workload]:
+    """The same at any depth."""
+    for shape in SHAPES:
+        products = shape.output_values * prod(shape.weight_shape[1:])
+        work = WorkDone("clear_linear", 0, 0, 1, products, shape.output_values)
+        yield Workload(work, partial(_clear_linear, shape))
+    for instances in INSTANCES:
+        labels = instances * int(np.count_nonzero(CIRCUIT.circuit.server_inputs))
+        work = WorkDone("choose_labels", 0, 0, 1, labels, instances)
+        yield Workload(work, partial(_choose_labels, instances), _native.aes_path())
+    for count in SPILL_BYTES:
+        yield Workload(WorkDone("spill_write", 0, 0, 1, count), partial(_spill_write, count))
+        yield Workload(WorkDone("spill_read", 0, 0, 1, count), partial(_spill_read, count))
+
+
+def _clear_linear(shape: LinearShape) -> Call:
+    rng = np.random.default_rng(shape.in_channels)
+    weight = rng.integers(-8, 8, shape.weight_shape)
+    share = rng.integers(0, MODULUS, (shape.in_channels, shape.height, shape.width))
+    return partial(prepared_layer.clear_linear, shape, weight, share, MODULUS)
+
+
+def _choose_labels(instances: int) -> Call:
+    batch = Batch(CIRCUIT, np.arange(instances)[None], np.arange(instances))
+    rng = np.random.default_rng(instances)
+    share = rng.integers(0, CIRCUIT.modulus_in, instances)
+    kept = np.frombuffer(rng.bytes(sum(prepared_layer.head_sizes([batch]))), np.uint8)
+    colours = bytes(prepared_layer.colours_bytes([batch]))
+    delta = garbling.new_delta()
+
+    def call() -> None:
+        done = 0
+
+        def read(view: memoryview) -> None:
+            nonlocal done
+            view[:] = kept[done : done + len(view)].data
+            done += len(view)
+
+        decoder = prepared_layer.Decoder([batch], delta, read)
+        for _ in decoder.labels(share):
+            pass
+        decoder.decode(colours)
+
+    return call
+
+
+def _spill_write(count: int) -> Call:
+    content = bytes(count)
+
+    def call() -> None:
+        with Spill() as spill:
+            spill.write(content)
+            spill.finish()
+
+    return call
+
+
+def _spill_read(count: int) -> Call:
+    spill, view = Spill(), memoryview(bytearray(count))
+    spill.write(bytes(count))
+
+    def call() -> None:
+        spill.finish()
+        spill.read_into(view)
+
+    return call
