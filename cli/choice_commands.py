@@ -12,7 +12,7 @@ from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, prog
 from autoprivacy.cli.model_commands import model_of, show_prediction
 from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
 from autoprivacy.common.records import load, save
-from autoprivacy.models.prediction import Components, Deployment, predict
+from autoprivacy.models.prediction import Deployment, predict, used_components
 from autoprivacy.networks import data, zoo
 from autoprivacy.protocol.linear_layer import AnyTile
 from autoprivacy.protocol.plan import plan_network
@@ -182,7 +182,7 @@ def _conclude(confirmation: Confirmation, *, json: bool) -> None:
 
 
 def _show_confirmed(policy: Confirmed) -> None:
-    names = list(Components.__dataclass_fields__)
+    names = used_components(policy.predicted_components, policy.measured_components)
     rows = [
         [kind, *(f"{1000 * getattr(parts, name):.2f}" for name in names), f"{1000 * total:.2f}"]
         for kind, parts, total in (

@@ -72,6 +72,11 @@ class Components:
         return he + self.ot_s + self.garble_s + self.evaluate_s + self.link_s + self.spill_s - self.overlapped_s
 
 
+def used_components(*parts: Components) -> list[str]:
+    """Names of the components that any of these takes, in order."""
+    return [name for name in Components.__dataclass_fields__ if any(getattr(part, name) for part in parts)]
+
+
 @record
 class LayerPrediction:
     """One layer: typical seconds by component with their interval (95 %), and the quiet total."""
