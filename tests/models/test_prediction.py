@@ -194,7 +194,7 @@ def test_what_is_done_once_or_ahead_is_told_apart(model: MachineModel, agreement
     assert online.offline == ()
     once = sum(synthetic.seconds(work) for work in plan(agreement).setup)
     assert online.setup_s == pytest.approx(model.slowdown_median * synthetic.SLOWER * once, rel=1e-3)
-    with pytest.raises(UnmodelledOperation, match="spill_write|spill_read|clear_linear"):
+    with pytest.raises(UnmodelledOperation, match=r"spill_write|spill_read|clear_linear"):
         predict(plan(agreement, schedule="preprocessed"), deployment)
 
 
