@@ -1,0 +1,55 @@
+"""What `predict` and `compare` do, as functions.
+
+from autoprivacy.models import predict
+
+predict("digits-cnn", "policy.json", server="office", client="laptop", link="wan").latency_s
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from autoprivacy.models.comparison import Objective
+from autoprivacy.models.deployments import LOOPBACK, Names, load_deployments
+from autoprivacy.models.latency_report import LatencyReport, build_report
+from autoprivacy.models.prediction import Prediction
+from autoprivacy.protocol.conversation import Schedule
+
+
+def predict(
+    network: str,
+    policy: str | PathLike[str],
+    *,
+    server: str,
+    client: str,
+    link: str = LOOPBACK,
+    schedule: Schedule = "online",
+    workers: int = 1,
+) -> Prediction:
+    """The predicted latency of a policy file on a deployment, whose profiles are found by name or folder.
+
+    Raises:
+        BadInput: if a network, policy or profile cannot be used.
+        ProfileMismatch: if a machine's profile is stale.
+        UnmodelledOperation: if a profile lacks an operation.
+    """
+    deployments = load_deployments([Names(server, client, link)], workers=workers)
+    return build_report(network, [Path(policy)], deployments, schedule=schedule).estimates[0].prediction
+
+
+def compare(
+    network: str,
+    policies: Sequence[str | PathLike[str]],
+    deployments: Sequence[Names],
+    *,
+    schedule: Schedule = "online",
+    objective: Objective = "total",
+    workers: int = 1,
+) -> LatencyReport:
+    """Predict every policy on every deployment; `comparison` of the report has the matrix, the best and the regrets.
+
+    Raises:
+        As `predict`.
+    """
+    found = load_deployments(deployments, workers=workers)
+    return build_report(network, [Path(each) for each in policies], found, schedule=schedule, objective=objective)

@@ -1,0 +1,143 @@
+"""The two charts of a report, as data that the template draws in SVG: widths are in a box 1000 wide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from autoprivacy.models.latency_report import Estimate
+from autoprivacy.models.prediction import LayerPrediction
+from autoprivacy.models.report.text import seconds
+
+COMPONENTS: Final = (
+    ("client_he_s", "client HE"),
+    ("server_he_s", "server HE"),
+    ("ot_s", "oblivious transfer"),
+    ("garble_s", "garbling"),
+    ("evaluate_s", "evaluation"),
+    ("link_s", "link"),
+)
+"""Fields of `Components`, and what the report calls them."""
+
+LEFT: Final = 250.0
+RIGHT: Final = 90.0
+WIDTH: Final = 1000.0
+_SPAN: Final = WIDTH - LEFT - RIGHT
+_LONGEST_NAME: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One component of a bar."""
+
+    component: str
+    x: float
+    width: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A layer: its segments side by side, and its total at their end."""
+
+    label: str
+    name: str
+    segments: tuple[Segment, ...]
+    end: float
+    total: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An estimate: where its figures lie, in the box, and what they are."""
+
+    label: str
+    name: str
+    quiet: float
+    low: float
+    typical: float
+    high: float
+    busy: float
+    text: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark of the axis."""
+
+    x: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Estimates on one axis from zero."""
+
+    ranges: tuple[Range, ...]
+    ticks: tuple[Tick, ...]
+
+
+def layer_chart(layers: Sequence[LayerPrediction], longest_s: float) -> tuple[Bar, ...]:
+    """Bars of layers; `longest_s` seconds fill the width, the same in all charts of a page."""
+    found = []
+    for layer in layers:
+        x, segments = LEFT, []
+        for field, name in COMPONENTS:
+            took = getattr(layer.components, field)
+            width = _SPAN * took / longest_s if longest_s else 0.0
+            if took:
+                segments.append(Segment(field.removesuffix("_s"), x, width, f"{layer.name}, {name}: {seconds(took)}"))
+            x += width
+        found.append(Bar(_short(layer.name), layer.name, tuple(segments), x, seconds(layer.components.total_s)))
+    return tuple(found)
+
+
+def range_chart(estimates: Sequence[Estimate]) -> Ranges:
+    """Quiet, typical with its interval, and busy, of every estimate."""
+    largest = max(max(each.prediction.busy_s, each.prediction.high_s) for each in estimates)
+    step = nice_step(largest)
+
+    def at(value: float) -> float:
+        return LEFT + _SPAN * value / largest if largest else LEFT
+
+    several = len({each.deployment for each in estimates}) > 1
+    found = []
+    for each in estimates:
+        name = f"{each.policy}, {each.deployment}" if several else each.policy
+        figures = each.prediction
+        found.append(
+            Range(
+                label=_short(name),
+                name=name,
+                quiet=at(figures.quiet_s),
+                low=at(figures.low_s),
+                typical=at(figures.latency_s),
+                high=at(figures.high_s),
+                busy=at(figures.busy_s),
+                text=seconds(figures.latency_s),
+                title=(
+                    f"{name}: typical {seconds(figures.latency_s)} (80 %: {seconds(figures.low_s)} to "
+                    f"{seconds(figures.high_s)}), quiet {seconds(figures.quiet_s)}, busy {seconds(figures.busy_s)}"
+                ),
+            )
+        )
+    marks = [step * index for index in range(int(largest / step) + 1)]
+    return Ranges(tuple(found), tuple(Tick(at(mark), seconds(mark)) for mark in marks))
+
+
+def nice_step(largest: float) -> float:
+    """1, 2 or 5 times a power of ten, for four to ten marks up to `largest`.
+
+    >>> [nice_step(value) for value in (0.012, 1.0, 37.0)]
+    [0.002, 0.2, 5.0]
+    """
+    step = 1e-9
+    while True:
+        for factor in (1, 2, 5):
+            if largest / (factor * step) < 8:
+                return float(f"{factor * step:.1e}")
+        step *= 10
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
