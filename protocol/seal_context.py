@@ -42,7 +42,7 @@ def _dummy_special(he_set: HeSet) -> int:
     return next(p for p in ntt_primes(he_set.n, MAX_LIMB_BITS, len(he_set.limbs) + 1) if p not in he_set.limbs)
 
 
-def _key_primes(he_set: HeSet) -> tuple[int, ...]:
+def key_primes(he_set: HeSet) -> tuple[int, ...]:
     """The primes that SEAL is given; of two or more it takes the last one as special."""
     if he_set.special is None and len(he_set.limbs) > 1:
         return *he_set.limbs, _dummy_special(he_set)
@@ -55,7 +55,7 @@ class SealContext:
     def __init__(self, he_set: HeSet) -> None:
         import seal
 
-        primes = _key_primes(he_set)
+        primes = key_primes(he_set)
         parameters = seal.EncryptionParameters(seal.scheme_type.bfv)
         parameters.set_poly_modulus_degree(he_set.n)
         parameters.set_coeff_modulus([seal.Modulus(prime) for prime in primes])
