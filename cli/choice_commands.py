@@ -17,6 +17,7 @@ from autoprivacy.networks import data, zoo
 from autoprivacy.protocol.linear_layer import AnyTile
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
+from autoprivacy.protocol.seal_parameters import seal_parameters
 from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.slot_packing import SlotTile
 
@@ -86,6 +87,22 @@ def show_policy(path: Path, *, json: bool) -> None:
         f"made by {policy.made_by.method}, version {policy.made_by.version}, "
         f"profiles {', '.join(policy.made_by.profiles)}"
     )
+
+
+def export_policy(path: Path, *, json: bool) -> None:
+    """What SEAL takes for each layer of a policy file."""
+    export = seal_parameters(load(Policy, path))
+    if json:
+        print_json(export)
+        return
+    for each in export.layers:
+        notes = ["the last is a dummy special prime"] if each.dummy_special else []
+        say(
+            f"{each.layer}: poly_modulus_degree {each.poly_modulus_degree}, plain_modulus {each.plain_modulus}, "
+            f"coeff_modulus {' '.join(map(str, each.coeff_modulus))} "
+            f"({' + '.join(map(str, each.coeff_modulus_bits))} bits{''.join(f'; {note}' for note in notes)}), "
+            f"sec_level {each.sec_level}, security {each.security}"
+        )
 
 
 def confirm_policies(

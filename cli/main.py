@@ -52,6 +52,16 @@ class ScheduleName(StrEnum):
     PREPROCESSED = "preprocessed"
 
 
+class ObjectiveName(StrEnum):
+    """What a comparison counts."""
+
+    TOTAL = "total"
+    ONLINE = "online"
+
+
+PredictedSchedule = Annotated[ScheduleName, typer.Option(help="When the work of an inference is done.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the server's work on linear layers.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="File for the report: one page that needs no network.")]
 SpillDir = Annotated[
     Path | None,
     typer.Option("--spill-dir", help="Folder for what is prepared; that of temporary files by default."),
@@ -227,21 +237,85 @@ def profiles_import(
 
 
 @app.command()
-def fit(profile: Annotated[str, typer.Argument(help="Name or folder of a profile.")], json: Json = False) -> None:
+def fit(
+    profile: Annotated[str, typer.Argument(help="Name or folder of a profile.")],
+    out: Annotated[Path | None, typer.Option(help="File for the fitted model and its validation (JSON).")] = None,
+    export_csv: Annotated[
+        Path | None, typer.Option("--export-csv", help="File for a table of costs, predicted beside measured.")
+    ] = None,
+    export_heir: Annotated[
+        Path | None, typer.Option("--export-heir", help="File for HEIR's `orbit-cost-model` (JSON).")
+    ] = None,
+    heir_n: Annotated[
+        int | None, typer.Option("--heir-n", help="Ring degree of that file; the one with most limbs by default.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Fit latency models to a profile, and validate them on settings they did not see."""
     from autoprivacy.cli import model_commands
 
-    model_commands.fit_profile(profile, json=json)
+    model_commands.fit_profile(profile, out, export_csv, export_heir, heir_n, json=json)
 
 
 @app.command()
 def predict(
-    network: NetworkName, policy: PolicyFile, server: ServerProfile, client: ClientProfile, json: Json = False
+    network: NetworkName,
+    policy: Annotated[list[Path], typer.Option("--policy", help="A policy file; repeat it for several side by side.")],
+    server: Annotated[
+        list[str],
+        typer.Option(
+            "--server", help="Machine profile of the server: name or folder. Repeat it with --client, --link."
+        ),
+    ],
+    client: Annotated[list[str], typer.Option("--client", help="Machine profile of the client: name or folder.")],
+    link: Annotated[
+        list[str] | None,
+        typer.Option("--link", help="Link profile: name or folder; `loopback`, the client's own, by default."),
+    ] = None,
+    schedule: PredictedSchedule = ScheduleName.ONLINE,
+    workers: Workers = 1,
+    html: HtmlFile = None,
+    json: Json = False,
 ) -> None:
-    """Predict the latency of a policy on a deployment."""
+    """Predict the latency of policies on a deployment, layer by layer; on several, if machines are repeated."""
     from autoprivacy.cli import model_commands
+    from autoprivacy.models.deployments import LOOPBACK, pair
 
-    model_commands.predict_policy(network, policy, server, client, json=json)
+    model_commands.predict_policies(
+        network, policy, pair(server, client, link or [LOOPBACK]), schedule.value, workers, html, json=json
+    )
+
+
+@app.command()
+def compare(
+    network: NetworkName,
+    policies: Annotated[list[Path], typer.Option("--policies", help="Policy files.")],
+    deployments: Annotated[list[str], typer.Option("--deployments", help="Deployments: SERVER,CLIENT[,LINK] by name.")],
+    schedule: PredictedSchedule = ScheduleName.ONLINE,
+    objective: Annotated[
+        ObjectiveName, typer.Option(help="`total` counts offline work too, `online` only from image to logits.")
+    ] = ObjectiveName.TOTAL,
+    workers: Workers = 1,
+    html: HtmlFile = None,
+    json: Json = False,
+) -> None:
+    """Compare policies over deployments: predicted latencies, the best for each, and regrets.
+
+    Options that take several values take them in a row: `--policies p.json q.json --deployments a,b,wan a,a`.
+    """
+    from autoprivacy.cli import model_commands
+    from autoprivacy.models.deployments import Names
+
+    model_commands.compare_policies(
+        network,
+        policies,
+        [Names.parse(each) for each in deployments],
+        schedule.value,
+        objective.value,
+        workers,
+        html,
+        json=json,
+    )
 
 
 @app.command()
@@ -266,6 +340,14 @@ def policy_show(policy: Annotated[Path, typer.Argument()], json: Json = False) -
     from autoprivacy.cli import choice_commands
 
     choice_commands.show_policy(policy, json=json)
+
+
+@policy_app.command("export")
+def policy_export(policy: Annotated[Path, typer.Argument()], json: Json = False) -> None:
+    """Show what SEAL takes for each layer: degree, primes (the special one last), plaintext modulus."""
+    from autoprivacy.cli import choice_commands
+
+    choice_commands.export_policy(policy, json=json)
 
 
 @key_app.command("new")
@@ -415,11 +497,31 @@ def tune(
     choice_commands.tune_network(network, out, images, max_accuracy_drop, seed, fresh=fresh, json=json)
 
 
+VARIADIC = frozenset({"--policies", "--deployments"})
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """Options that take several values in a row, written once for each.
+
+    >>> spread(["compare", "net", "--policies", "p", "q", "--json"])
+    ['compare', 'net', '--policies', 'p', '--policies', 'q', '--json']
+    """
+    found: list[str] = []
+    current = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            current = argument if argument in VARIADIC else ""
+        elif current and found[-1] != current:
+            found.append(current)
+        found.append(argument)
+    return found
+
+
 def main() -> None:
     """Run the command; errors of ours become one line on standard error and their exit code."""
     try:
         # Typer turns Ctrl-C into the exit code 130, which it returns.
-        code = app(standalone_mode=False)
+        code = app(spread(sys.argv[1:]), standalone_mode=False)
     except AutoPrivacyError as error:
         _end(f"autoprivacy: {error}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -4,14 +4,21 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprivacy.cli.console import milliseconds, print_json, say, table
+from autoprivacy.cli.console import err, milliseconds, print_json, say, table
+from autoprivacy.common.files import check_writable, write_atomic
+from autoprivacy.common.records import save
 from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.models.comparison import Comparison, Objective
+from autoprivacy.models.deployments import Names, load_deployments
+from autoprivacy.models.export import cost_table, heir_cost_model
+from autoprivacy.models.latency_report import LatencyReport, build_report
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.machine_model import fit as fit_model
-from autoprivacy.models.prediction import Components, Deployment, Prediction, predict
+from autoprivacy.models.operation_model import OperationModel
+from autoprivacy.models.prediction import Components, Prediction
+from autoprivacy.models.report import text
 from autoprivacy.profiler.machine import describe_software
-from autoprivacy.protocol.plan import plan_network
-from autoprivacy.protocol.serving import load_agreed
+from autoprivacy.protocol.conversation import Schedule
 
 
 def model_of(name: str) -> MachineModel:
@@ -21,29 +28,31 @@ def model_of(name: str) -> MachineModel:
     return fit_model(found)
 
 
-def fit_profile(name: str, *, json: bool) -> None:
+def fit_profile(
+    name: str, out: Path | None, csv: Path | None, heir: Path | None, heir_n: int | None, *, json: bool
+) -> None:
     """Fit, and show how well settings that were left out are predicted, by which model, and why."""
-    model = model_of(name)
+    found = machine_profile.find(name)
+    machine_profile.check_fresh(found, describe_software())
+    for path in (out, csv, heir):
+        if path is not None:
+            check_writable(path)
+    model = fit_model(found)
+    if out is not None:
+        save(model, out)
+    if csv is not None:
+        write_atomic(csv, cost_table(model, found).encode())
+    if heir is not None:
+        save(heir_cost_model(model, found, n=heir_n), heir)
     if json:
         print_json(model)
         return
-    rows = []
-    for operation in model.operations:
-        errors = np.abs(operation.left_out_errors)
-        others = ", ".join(
-            f"{each.candidate} {each.left_out:.1%}/{'-' if each.held_out is None else f'{each.held_out:.1%}'}"
-            for each in operation.candidates
-            if each.left_out is not None
-        )
-        shown = [f"{np.median(errors):.1%}", f"{errors.max():.1%}"] if len(errors) else ["-", "-"]
-        rows.append(
-            [str(operation.key), str(operation.samples), operation.quiet.kind, *shown, others, operation.reason]
-        )
     table(
-        f"{model.profile_name}: errors on settings left out",
-        ["operation", "settings", "model", "median", "largest", "mean error left out / held out", "why"],
-        rows,
+        f"{model.profile_name}: relative errors on settings left out",
+        ["operation", "settings", "model", "median", "largest"],
+        [_operation_row(operation) for operation in model.operations],
     )
+    _show_candidates(model)
     table(
         "corrections from measured layers: scale x operations + constant a layer",
         ["part", "kernel", "scale", "constant", "layers", "error before", "after"],
@@ -60,20 +69,128 @@ def fit_profile(name: str, *, json: bool) -> None:
             for each in model.corrections
         ],
     )
-    for what, found in (("layers", model.layer_errors), ("whole inferences", model.run_errors)):
-        absolute = np.abs(found)
+    for what, errors in (("layers", model.layer_errors), ("whole inferences", model.run_errors)):
+        absolute = np.abs(errors)
         say(
             f"{what} left out of the correction: median error {np.median(absolute):.1%}, "
             f"largest {absolute.max():.1%} of {len(absolute)}"
         )
 
 
-def predict_policy(network: str, policy: Path, server: str, client: str, *, json: bool) -> None:
-    """Predict one policy on a deployment."""
-    _, quantised, agreement = load_agreed(network, policy)
-    show_prediction(
-        predict(plan_network(quantised, agreement), Deployment(model_of(server), model_of(client))), json=json
-    )
+def _operation_row(operation: OperationModel) -> list[str]:
+    errors = np.abs(operation.left_out_errors)
+    shown = [f"{np.median(errors):.1%}", f"{errors.max():.1%}"] if len(errors) else ["-", "-"]
+    return [str(operation.key), str(operation.samples), operation.quiet.kind, *shown]
+
+
+def _show_candidates(model: MachineModel) -> None:
+    """What was tried for each operation, and under what reason one was taken; each reason is written once."""
+    reasons = list(dict.fromkeys(operation.reason for operation in model.operations))
+    names = list(dict.fromkeys(each.candidate for operation in model.operations for each in operation.candidates))
+    rows = []
+    for operation in model.operations:
+        tried = {each.candidate: f"{_share(each.left_out)} / {_share(each.held_out)}" for each in operation.candidates}
+        why = f"({reasons.index(operation.reason) + 1})"
+        rows.append([str(operation.key), *(tried.get(name, "") for name in names), why])
+    table("mean errors of what was tried, left out / held out", ["operation", *names, "why"], rows)
+    for number, reason in enumerate(reasons, 1):
+        say(f"({number}) {reason}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def predict_policies(
+    network: str,
+    policies: list[Path],
+    deployments: list[Names],
+    schedule: Schedule,
+    workers: int,
+    html: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Predict policies on deployments."""
+    if html is not None:
+        check_writable(html)
+    report = build_report(network, policies, load_deployments(deployments, workers=workers), schedule=schedule)
+    _conclude(report, html, json=json)
+
+
+def compare_policies(
+    network: str,
+    policies: list[Path],
+    deployments: list[Names],
+    schedule: Schedule,
+    objective: Objective,
+    workers: int,
+    html: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Predict every policy on every deployment, and compare."""
+    if html is not None:
+        check_writable(html)
+    found = load_deployments(deployments, workers=workers)
+    report = build_report(network, policies, found, schedule=schedule, objective=objective)
+    _conclude(report, html, json=json)
+
+
+def _conclude(report: LatencyReport, html: Path | None, *, json: bool) -> None:
+    if html is not None:
+        from autoprivacy.models.report import write_html
+
+        write_html(report, html)
+        err.print(f"report written to {html}")
+    if json:
+        print_json(report)
+    elif report.comparison is not None:
+        _show_comparison(report.comparison)
+        _warn(report)
+    else:
+        for each in report.estimates:
+            say(f"{each.policy} on {each.deployment}, schedule {report.schedule}")
+            show_prediction(each.prediction, json=False)
+        _warn(report)
+
+
+def _warn(report: LatencyReport) -> None:
+    for warning in dict.fromkeys(warning for each in report.estimates for warning in each.warnings):
+        say(f"warning: {warning}")
+
+
+def _show_comparison(comparison: Comparison) -> None:
+    rows = [
+        [
+            name,
+            *(
+                f"{text.seconds(value)}{'*' if best.policy == name else ' '}"
+                for value, best in zip(row, comparison.best, strict=True)
+            ),
+        ]
+        for name, row in zip(comparison.policies, comparison.latency_s, strict=True)
+    ]
+    table(f"predicted latency, {comparison.objective} (* best)", ["policy", *comparison.deployments], rows)
+    for best in comparison.best:
+        near = "" if best.clear in {None, True} else f"; not distinguishable from {best.runner_up} by its interval"
+        say(f"{best.deployment}: {best.policy}, {text.seconds(best.latency_s)}{near}")
+    if comparison.regrets:
+        table(
+            "regret of taking one deployment's choice to another",
+            ["chosen for", "used on", "policy", "takes", "regret", "relative"],
+            [
+                [
+                    each.chosen_for,
+                    each.used_on,
+                    each.policy,
+                    text.seconds(each.latency_s),
+                    text.seconds(each.regret_s),
+                    f"{each.regret:.1%}",
+                ]
+                for each in comparison.regrets
+            ],
+        )
 
 
 def show_prediction(prediction: Prediction, *, json: bool) -> None:
@@ -98,5 +215,12 @@ def show_prediction(prediction: Prediction, *, json: bool) -> None:
         f"{milliseconds(prediction.high_s)}; quiet {milliseconds(prediction.quiet_s)}), "
         f"{prediction.bytes_up:,} bytes up, {prediction.bytes_down:,} down"
     )
+    if prediction.offline_s:
+        say(
+            f"before the image is known: {milliseconds(prediction.offline_s)}, {prediction.offline_bytes_up:,} bytes "
+            f"up, {prediction.offline_bytes_down:,} down"
+        )
+    if prediction.setup_s:
+        say(f"set-up, once a session: {milliseconds(prediction.setup_s)}")
     if prediction.extrapolated:
         say(f"beyond what was measured: {'; '.join(prediction.extrapolated)}")

@@ -6,14 +6,13 @@ A link is a folder with `link.json`, found by name like machine profiles; `loopb
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final, Literal
 
 from autoprivacy.common.errors import BadInput
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles import machine_profile
-from autoprivacy.hwprofiles.link_profile import LinkProfile, read_link
-from autoprivacy.hwprofiles.machine_profile import MachineProfile, Software, check_fresh, search_path
+from autoprivacy.hwprofiles.link_profile import LinkProfile
+from autoprivacy.hwprofiles.machine_profile import MachineProfile, Software, check_fresh
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel, fit
 from autoprivacy.models.prediction import Deployment
@@ -149,7 +148,7 @@ def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[Named
     found = []
     for each in names:
         server, client = machine(each.server), machine(each.client)
-        link = None if each.link == LOOPBACK else find_link(each.link)
+        link = None if each.link == LOOPBACK else machine_profile.find_link(each.link)
         facts = DeploymentFacts(
             name=str(each),
             server=machine_facts(server[0]),
@@ -160,32 +159,6 @@ def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[Named
         modelled = None if link is None else fit_link(link)
         found.append(NamedDeployment(facts, Deployment(server[1], client[1], modelled, workers)))
     return tuple(found)
-
-
-def find_link(name_or_folder: str) -> LinkProfile:
-    """A link profile by folder or by name.
-
-    Raises:
-        BadInput: if there is none; lists those that exist.
-    """
-    for folder in (Path(name_or_folder), *(place / name_or_folder for place in search_path())):
-        if _holds_link(folder):
-            return read_link(folder)
-    known = ", ".join(sorted({LOOPBACK, *(found.parent.name for found in _stored_links())}))
-    raise BadInput(
-        f"no link {name_or_folder!r} (known: {known}); measure one with `autoprivacy profile --peer`, or declare one"
-    )
-
-
-def _stored_links() -> Iterable[Path]:
-    return (found for place in search_path() for found in sorted(place.glob("*/link.json")))
-
-
-def _holds_link(folder: Path) -> bool:
-    try:
-        return (folder / "link.json").exists()
-    except OSError:  # a name longer than the file system takes
-        return False
 
 
 def machine_facts(profile: MachineProfile) -> MachineFacts:

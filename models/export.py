@@ -19,6 +19,7 @@ from typing import Final
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, WorkDone
+from autoprivacy.models.features import Key
 from autoprivacy.models.machine_model import MachineModel, Predictor
 from autoprivacy.models.operation_model import is_modelled
 
@@ -150,7 +151,8 @@ def _measured(profile: MachineProfile, n: int | None) -> tuple[int, int, int]:
 
 
 def _microseconds(predictor: Predictor, operation: str, n: int, limb_bits: int, limbs: int) -> float:
+    kernel = "ring" if Key(operation, "seal") not in predictor.operations else "seal"  # both switch limbs alike
     work = WorkDone(
-        operation, n, limb_bits * limbs, calls=1, items=0, limbs=limbs, limb_bits=limb_bits, special=1, kernel="seal"
+        operation, n, limb_bits * limbs, calls=1, items=0, limbs=limbs, limb_bits=limb_bits, special=1, kernel=kernel
     )
     return 1e6 * predictor.seconds(work).typical_s

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from autoprivacy.cli.main import main
-from autoprivacy.common.records import save
+from autoprivacy.common.records import load, parse, save
 from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.models.latency_report import LatencyReport
+from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.profiler.machine import describe_software
 from autoprivacy.protocol.policy import Policy
+from autoprivacy.protocol.seal_parameters import SealExport
 from autoprivacy.protocol.transport import new_key
 from tests import synthetic
 
@@ -34,8 +37,9 @@ COMMANDS = (
         *(f"profiles {verb}" for verb in ("show", "check", "compare", "export", "import")),
         "fit",
         "predict",
+        "compare",
     ),
-    *("search", "policy show", "key new", "certificate new", "serve", "infer", "confirm", "tune"),
+    *("search", "policy show", "policy export", "key new", "certificate new", "serve", "infer", "confirm", "tune"),
 )
 
 
@@ -197,9 +201,61 @@ def test_predict_gives_one_json_document(run: Run, policy_file: Path) -> None:
     arguments = ("predict", "digits-cnn", "--policy", policy_file, "--server", "mine", "--client", "mine")
     code, out, err = run(*arguments, "--json")
     assert (code, err) == (0, "")
-    document = json.loads(out)
-    assert 0 < document["low_s"] <= document["latency_s"] <= document["high_s"]
+    prediction = parse(LatencyReport, out, source="predict").estimates[0].prediction
+    assert 0 < prediction.low_s <= prediction.latency_s <= prediction.high_s
     assert run(*arguments)[0] == 0
+
+
+@pytest.mark.usefixtures("profile")
+def test_policies_are_compared_over_deployments(run: Run, folder: Path, policy_file: Path) -> None:
+    other = folder / "other.json"
+    other.write_bytes(policy_file.read_bytes())
+    arguments = ("compare", "digits-cnn", "--policies", policy_file, other, "--deployments", "mine,mine")
+    code, out, err = run(*arguments, "mine,mine,loopback", "--html", folder / "page.html", "--json")
+    assert code == 0
+    assert "page.html" in err
+    comparison = parse(LatencyReport, out, source="compare").comparison
+    assert comparison is not None
+    assert comparison.policies == ("policy", "other")
+    assert [len(row) for row in comparison.latency_s] == [2, 2]
+    assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "* best" in out
+
+
+@pytest.mark.usefixtures("profile")
+def test_deployments_that_do_not_pair_up_are_refused(refused: Callable[..., str], policy_file: Path) -> None:
+    machines = ("--server", "mine", "--server", "mine", "--client", "mine", "--client", "mine", "--client", "mine")
+    assert "2 servers, 3 clients" in refused("predict", "digits-cnn", "--policy", policy_file, *machines)
+    words = refused("compare", "digits-cnn", "--policies", policy_file, "--deployments", "mine")
+    assert "SERVER,CLIENT" in words
+    one = ("--server", "mine", "--client", "mine")
+    assert "nowhere" in refused("predict", "digits-cnn", "--policy", policy_file, *one, "--link", "nowhere")
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_fit_is_stored_and_exported(run: Run, folder: Path) -> None:
+    code, out, _ = run("fit", "mine", "--out", folder / "model.json", "--export-csv", folder / "costs.csv")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    assert load(MachineModel, folder / "model.json").profile_name == "synthetic"
+    assert (folder / "costs.csv").read_text(encoding="utf-8").startswith("operation,")
+    code, out, err = run("fit", "mine", "--export-heir", folder / "heir.json")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "several limbs" in err
+    assert not (folder / "heir.json").exists()
+
+
+def test_policy_export_is_what_seal_takes(run: Run, policy_file: Path, policy: Policy) -> None:
+    code, out, _ = run("policy", "export", policy_file, "--json")
+    assert code == 0
+    layers = parse(SealExport, out, source="export").layers
+    assert [layer.layer for layer in layers] == list(policy.layers)
+    code, out, _ = run("policy", "export", policy_file)
+    assert code == 0
+    for layer in policy.layers.values():
+        assert str(layer.limbs[0]) in out
 
 
 @pytest.mark.usefixtures("folder")

@@ -13,7 +13,7 @@ from autoprivacy.common.errors import BadInput, InvalidPolicy, ProfileMismatch
 from autoprivacy.common.records import parse, save, to_json
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models import Names, compare, predict, render
-from autoprivacy.models.deployments import find_link, load_deployments
+from autoprivacy.models.deployments import load_deployments
 from autoprivacy.models.latency_report import Estimate, LatencyReport, build_report, warnings_of
 from autoprivacy.models.report import text
 from autoprivacy.models.report.charts import COMPONENTS, LEFT, RIGHT, WIDTH, layer_chart
@@ -285,8 +285,8 @@ def test_what_cannot_be_predicted_is_refused(folder: Path, tmp_path: Path, polic
     machine_profile.write(replace(stale, header=replace(stale.header, software=software)), tmp_path / "stale")
     with pytest.raises(ProfileMismatch):
         load_deployments([Names(str(tmp_path / "stale"), str(folder / "office"))])
-    with pytest.raises(BadInput, match="no link 'nowhere'"):
-        find_link("nowhere")
+    with pytest.raises(BadInput, match="nowhere"):
+        load_deployments([Names(str(folder / "office"), str(folder / "office"), "nowhere")])
     with pytest.raises(BadInput, match="at least one policy"):
         build_report("digits-cnn", [], deployments)
     with pytest.raises(BadInput, match="SERVER,CLIENT"):
