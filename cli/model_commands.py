@@ -9,9 +9,10 @@ from autoprivacy.common.files import check_writable, write_atomic
 from autoprivacy.common.records import save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.comparison import Comparison, Objective
-from autoprivacy.models.deployments import Names, load_deployments
+from autoprivacy.models.deployments import Names
 from autoprivacy.models.export import cost_table, heir_cost_model
-from autoprivacy.models.latency_report import LatencyReport, build_report
+from autoprivacy.models.latency import report_on
+from autoprivacy.models.latency_report import LatencyReport
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.machine_model import fit as fit_model
 from autoprivacy.models.operation_model import OperationModel
@@ -114,7 +115,7 @@ def predict_policies(
     """Predict policies on deployments."""
     if html is not None:
         check_writable(html)
-    report = build_report(network, policies, load_deployments(deployments, workers=workers), schedule=schedule)
+    report = report_on(network, policies, deployments, schedule=schedule, workers=workers)
     _conclude(report, html, json=json)
 
 
@@ -132,8 +133,7 @@ def compare_policies(
     """Predict every policy on every deployment, and compare."""
     if html is not None:
         check_writable(html)
-    found = load_deployments(deployments, workers=workers)
-    report = build_report(network, policies, found, schedule=schedule, objective=objective)
+    report = report_on(network, policies, deployments, schedule=schedule, objective=objective, workers=workers)
     _conclude(report, html, json=json)
 
 

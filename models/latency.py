@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from autoprivacy.common.records import load
 from autoprivacy.models.comparison import Objective
 from autoprivacy.models.deployments import LOOPBACK, Names, load_deployments
 from autoprivacy.models.latency_report import LatencyReport, build_report
 from autoprivacy.models.prediction import Prediction
 from autoprivacy.protocol.conversation import Schedule
+from autoprivacy.protocol.policy import Policy
 
 
 def predict(
@@ -33,8 +35,8 @@ def predict(
         ProfileMismatch: if a machine's profile is stale.
         UnmodelledOperation: if a profile lacks an operation.
     """
-    deployments = load_deployments([Names(server, client, link)], workers=workers)
-    return build_report(network, [Path(policy)], deployments, schedule=schedule).estimates[0].prediction
+    made = report_on(network, [policy], [Names(server, client, link)], schedule=schedule, workers=workers)
+    return made.estimates[0].prediction
 
 
 def compare(
@@ -51,5 +53,25 @@ def compare(
     Raises:
         As `predict`.
     """
+    return report_on(network, policies, deployments, schedule=schedule, objective=objective, workers=workers)
+
+
+def report_on(
+    network: str,
+    policies: Sequence[str | PathLike[str]],
+    deployments: Sequence[Names],
+    *,
+    schedule: Schedule = "online",
+    objective: Objective | None = None,
+    workers: int = 1,
+) -> LatencyReport:
+    """Predict every policy on every deployment; with an `objective` also compare them.
+
+    Raises:
+        As `predict`; policy files are read before machines are fitted, which takes longer.
+    """
+    paths = [Path(each) for each in policies]
+    for path in paths:
+        load(Policy, path)
     found = load_deployments(deployments, workers=workers)
-    return build_report(network, [Path(each) for each in policies], found, schedule=schedule, objective=objective)
+    return build_report(network, paths, found, schedule=schedule, objective=objective)
