@@ -7,6 +7,7 @@
 [('lan', 'wan', 0.5), ('wan', 'lan', 1.0)]
 """
 
+from functools import partial
 from typing import Literal, TypeAlias
 
 from autoprivacy.common.errors import BadInput
@@ -106,21 +107,18 @@ def compare_table(
     if not policies or not deployments:
         raise BadInput("a comparison needs at least one policy and one deployment; name them")
     low, high = low_s or latency_s, high_s or latency_s
-    winners = [
-        min(range(len(policies)), key=lambda row, column=column: latency_s[row][column])
-        for column in range(len(deployments))
-    ]
+    rows = range(len(policies))
+    orders = [sorted(rows, key=partial(_at, latency_s, column)) for column in range(len(deployments))]
+    winners = [order[0] for order in orders]
     best = []
-    for column, winner in enumerate(winners):
-        others = [row for row in range(len(policies)) if row != winner]
-        second = min(others, key=lambda row, column=column: latency_s[row][column], default=None)
+    for column, (winner, *others) in enumerate(orders):
         best.append(
             Best(
                 deployment=deployments[column],
                 policy=policies[winner],
                 latency_s=latency_s[winner][column],
-                runner_up=None if second is None else policies[second],
-                clear=None if second is None else all(low[row][column] > high[winner][column] for row in others),
+                runner_up=policies[others[0]] if others else None,
+                clear=all(low[row][column] > high[winner][column] for row in others) if others else None,
             )
         )
     regrets = tuple(
@@ -137,3 +135,7 @@ def compare_table(
         if column != origin
     )
     return Comparison(objective, policies, deployments, latency_s, tuple(best), regrets)
+
+
+def _at(table: tuple[tuple[float, ...], ...], column: int, row: int) -> float:
+    return table[row][column]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal
 
-from autoprivacy.common.errors import BadInput
+from autoprivacy.common.errors import BadInput, UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.link_profile import LinkProfile
@@ -135,7 +135,10 @@ def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[Named
     Raises:
         BadInput: if there is no such profile, or it is damaged.
         ProfileMismatch: if a machine's profile is stale.
+        UnmodelledOperation: for more than one worker, which predictions do not know yet.
     """
+    if workers > 1:
+        raise UnmodelledOperation(f"--workers {workers}: predictions are of one worker so far; leave it out")
     fitted: dict[str, tuple[MachineProfile, MachineModel]] = {}
 
     def machine(name: str) -> tuple[MachineProfile, MachineModel]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from autoprivacy.common.files import write_atomic
 from autoprivacy.models.latency_report import LatencyReport, security_of
 from autoprivacy.models.report import text
-from autoprivacy.models.report.charts import COMPONENTS, layer_chart, range_chart
+from autoprivacy.models.report.charts import layer_chart, range_chart, shown_components, work_s
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -51,18 +51,16 @@ def _template() -> "Template":
 
 def render(report: LatencyReport) -> str:
     """The page."""
-    longest = max(
-        layer.components.total_s
-        for each in report.estimates
-        for layer in (*each.prediction.layers, *each.prediction.offline)
-    )
+    layers = [each for one in report.estimates for each in (*one.prediction.layers, *one.prediction.offline)]
+    longest = max(map(work_s, layers))
     warnings: dict[str, list[str]] = {}
     for each in report.estimates:
         for warning in each.warnings:
             warnings.setdefault(warning, []).append(f"{each.policy} on {each.deployment}")
     return _template().render(
         report=report,
-        components=COMPONENTS,
+        components=shown_components(layers),
+        overlaps=any(layer.components.overlapped_s for layer in layers),
         fastest=min(report.estimates, key=lambda each: each.prediction.latency_s + each.prediction.offline_s),
         warnings=[
             (warning, where if len(where) < len(report.estimates) else []) for warning, where in warnings.items()
@@ -71,7 +69,7 @@ def render(report: LatencyReport) -> str:
         machines=list(dict.fromkeys(machine for each in report.deployments for machine in (each.server, each.client))),
         links=list(dict.fromkeys(each.link for each in report.deployments)),
         security_of=security_of,
-        chart=lambda layers: layer_chart(layers, longest),
+        chart=lambda drawn: layer_chart(drawn, longest),
     )
 
 

@@ -15,8 +15,10 @@ COMPONENTS: Final = (
     ("garble_s", "garbling"),
     ("evaluate_s", "evaluation"),
     ("link_s", "link"),
+    ("clear_s", "clear linear"),
+    ("spill_s", "files"),
 )
-"""Fields of `Components`, and what the report calls them."""
+"""Fields of `Components` that are work, and what the report calls them; `overlapped_s` is done at once with others."""
 
 LEFT: Final = 250.0
 RIGHT: Final = 90.0
@@ -37,13 +39,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A layer: its segments side by side, and its total at their end."""
+    """A layer: its segments side by side up to `end`, and its total, which is less where parties work at once."""
 
     label: str
     name: str
     segments: tuple[Segment, ...]
     end: float
+    total_x: float
     total: str
+    overlaps: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,18 @@ class Ranges:
     ticks: tuple[Tick, ...]
 
 
+def work_s(layer: LayerPrediction) -> float:
+    """Seconds of a layer's work, what is done at the same time counted twice."""
+    return layer.components.total_s + layer.components.overlapped_s
+
+
+def shown_components(layers: Sequence[LayerPrediction]) -> tuple[tuple[str, str], ...]:
+    """Those of `COMPONENTS` that take time in any layer."""
+    return tuple(each for each in COMPONENTS if any(getattr(layer.components, each[0]) for layer in layers))
+
+
 def layer_chart(layers: Sequence[LayerPrediction], longest_s: float) -> tuple[Bar, ...]:
-    """Bars of layers; `longest_s` seconds fill the width, the same in all charts of a page."""
+    """Bars of layers; `longest_s` seconds of work fill the width, the same in all charts of a page."""
     found = []
     for layer in layers:
         x, segments = LEFT, []
@@ -88,7 +102,18 @@ def layer_chart(layers: Sequence[LayerPrediction], longest_s: float) -> tuple[Ba
             if took:
                 segments.append(Segment(field.removesuffix("_s"), x, width, f"{layer.name}, {name}: {seconds(took)}"))
             x += width
-        found.append(Bar(_short(layer.name), layer.name, tuple(segments), x, seconds(layer.components.total_s)))
+        total_s = layer.components.total_s
+        found.append(
+            Bar(
+                label=_short(layer.name),
+                name=layer.name,
+                segments=tuple(segments),
+                end=x,
+                total_x=LEFT + (_SPAN * total_s / longest_s if longest_s else 0.0),
+                total=seconds(total_s),
+                overlaps=layer.components.overlapped_s > 0,
+            )
+        )
     return tuple(found)
 
 

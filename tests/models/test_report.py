@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from autoprivacy.agent.space import Choice, Space
-from autoprivacy.common.errors import BadInput, InvalidPolicy, ProfileMismatch
+from autoprivacy.common.errors import BadInput, InvalidPolicy, ProfileMismatch, UnmodelledOperation
 from autoprivacy.common.records import parse, save, to_json
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models import Names, compare, predict, render
 from autoprivacy.models.deployments import load_deployments
 from autoprivacy.models.latency_report import Estimate, LatencyReport, build_report, warnings_of
+from autoprivacy.models.prediction import Components
 from autoprivacy.models.report import text
 from autoprivacy.models.report.charts import COMPONENTS, LEFT, RIGHT, WIDTH, layer_chart
 from autoprivacy.protocol.policy import Policy
@@ -166,12 +167,20 @@ def check_figures(page: Page, report: LatencyReport) -> None:
     assert report.comparison is not None
     for row, values in zip(page.tables["matrix"][1:], report.comparison.latency_s, strict=True):
         assert row[1:] == [text.seconds(value) for value in values]
+    layers = [layer for each in report.estimates for layer in each.prediction.layers]
+    fields = [field for field, _ in COMPONENTS if any(getattr(layer.components, field) for layer in layers)]
+    overlaps = any(layer.components.overlapped_s for layer in layers)
     layered = [table for table in page.tables.values() if table[0][0] == "layer" and table[0][1] == "client HE"]
     for table, each in zip(layered, report.estimates, strict=True):
         for row, layer in zip(table[1:-1], each.prediction.layers, strict=True):
-            shown = [text.milliseconds(getattr(layer.components, field)) for field, _ in COMPONENTS]
+            shown = [text.milliseconds(getattr(layer.components, field)) for field in fields]
+            if overlaps:
+                shown.append(
+                    "\N{MINUS SIGN}" * (layer.components.overlapped_s > 0)
+                    + text.milliseconds(layer.components.overlapped_s)
+                )
             assert row[: 1 + len(shown)] == [layer.name, *shown]
-        assert table[-1][len(COMPONENTS) + 1] == text.milliseconds(each.prediction.latency_s)
+        assert table[-1][1 + len(fields) + overlaps] == text.milliseconds(each.prediction.latency_s)
     for deployment in report.deployments:
         assert any(deployment.client.cpu in word for word in page.words)
     for warning in {warning for each in report.estimates for warning in each.warnings}:
@@ -179,13 +188,15 @@ def check_figures(page: Page, report: LatencyReport) -> None:
 
 
 def test_figures_that_are_zero_are_left_out_and_others_are_shown(report: LatencyReport) -> None:
-    one = replace(report, estimates=report.estimates[:1], comparison=None)
-    assert "client memory" not in render(one)
-    assert "offline up" not in render(one)
+    first = report.estimates[0]
+    none = replace(first.prediction, setup_s=0.0, memory_client_bytes=0)
+    one = replace(report, estimates=(replace(first, prediction=none),), comparison=None)
+    for absent in ("client memory", "offline up", "set-up</th>", "client files"):
+        assert absent not in render(one)
     more = replace(
-        report.estimates[0].prediction,
+        first.prediction,
         offline_s=0.5,
-        offline=report.estimates[0].prediction.layers,
+        offline=first.prediction.layers,
         offline_bytes_up=12345,
         setup_s=0.25,
         memory_client_bytes=7_000_000,
@@ -198,11 +209,17 @@ def test_figures_that_are_zero_are_left_out_and_others_are_shown(report: Latency
 
 def test_bars_are_as_long_as_what_they_show(report: LatencyReport) -> None:
     layers = report.estimates[0].prediction.layers
-    longest = max(layer.components.total_s for layer in layers)
-    for bar, layer in zip(layer_chart(layers, longest), layers, strict=True):
-        length = (bar.end - LEFT) / (WIDTH - LEFT - RIGHT)
-        assert length == pytest.approx(layer.components.total_s / longest)
+    work = [sum(getattr(layer.components, field) for field, _ in COMPONENTS) for layer in layers]
+    span = WIDTH - LEFT - RIGHT
+    for bar, layer, worked in zip(layer_chart(layers, max(work)), layers, work, strict=True):
+        assert (bar.end - LEFT) / span == pytest.approx(worked / max(work))
+        assert (bar.total_x - LEFT) / span == pytest.approx(layer.components.total_s / max(work))
         assert sum(segment.width for segment in bar.segments) == pytest.approx(bar.end - LEFT)
+        assert bar.overlaps == (layer.components.overlapped_s > 0)
+
+
+def test_components_of_a_layer_are_work_or_overlap() -> None:
+    assert {field for field, _ in COMPONENTS} | {"overlapped_s"} == set(Components.__dataclass_fields__)
 
 
 def test_the_page_needs_nothing_else(report: LatencyReport) -> None:
@@ -287,6 +304,8 @@ def test_what_cannot_be_predicted_is_refused(folder: Path, tmp_path: Path, polic
         load_deployments([Names(str(tmp_path / "stale"), str(folder / "office"))])
     with pytest.raises(BadInput, match="nowhere"):
         load_deployments([Names(str(folder / "office"), str(folder / "office"), "nowhere")])
+    with pytest.raises(UnmodelledOperation, match="one worker"):
+        load_deployments([named(folder, "office", "office")], workers=2)
     with pytest.raises(BadInput, match="at least one policy"):
         build_report("digits-cnn", [], deployments)
     with pytest.raises(BadInput, match="SERVER,CLIENT"):
