@@ -1,0 +1,90 @@
+"""What every method is given, and what it gives back; the contract is tests/agent/methods/test_contract.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from autoprivacy.agent.problem import Ints, Problem
+from autoprivacy.common.errors import Refused
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """A policy (layers,), its seconds and units, and how many policies the method priced; 0 where it priced none.
+
+    `proven` says that no policy within the budget is faster.
+    """
+
+    policy: Ints
+    latency_s: float
+    penalty: int
+    priced: int
+    proven: bool = False
+
+
+@dataclass(slots=True)
+class Pricer:
+    """Prices policies for a method, and counts; refuses beyond `most`."""
+
+    problem: Problem
+    most: int
+    priced: int = 0
+    best: Ints | None = field(default=None)
+    best_s: float = field(default=np.inf)
+
+    @property
+    def left(self) -> int:
+        """How many more may be priced."""
+        return self.most - self.priced
+
+    def price(self, policies: Ints, budget: int) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds and units (P,) of policies (P, layers); remembers the fastest within the budget."""
+        if len(policies) > self.left:
+            raise AssertionError(f"{len(policies)} policies asked for, {self.left} left")
+        self.priced += len(policies)
+        seconds, penalty = self.problem.latency(policies), self.problem.penalty(policies)
+        within = np.where(penalty <= budget, seconds, np.inf)
+        if len(policies) and within.min() < self.best_s:
+            at = int(within.argmin())
+            self.best, self.best_s = policies[at].copy(), float(within[at])
+        return seconds, penalty
+
+    def solution(self) -> Solution:
+        """The fastest policy that was priced within the budget.
+
+        Raises:
+            Refused: if there was none.
+        """
+        if self.best is None:
+            raise Refused("no policy that this method tried keeps the limit; allow a larger drop or another method")
+        return Solution(self.best, self.best_s, int(self.problem.penalty(self.best[None])[0]), self.priced)
+
+
+Method: TypeAlias = Callable[[Problem, int, np.random.Generator, int], Solution]
+"""Takes the problem, the budget in units, a generator, and how many policies it may price at most.
+
+Raises:
+    Refused: if it finds no policy within the budget.
+"""
+
+
+def infeasible(problem: Problem, budget: int) -> Refused:
+    """The answer where even the most accurate options together pass the budget."""
+    least = sum(int(layer.penalty.min()) for layer in problem.layers)
+    return Refused(
+        f"no policy keeps the drop within {budget / 1000:.3f} points: the most accurate options of all layers "
+        f"add up to {least / 1000:.3f} or more; allow that much"
+    )
+
+
+def solution_of(problem: Problem, policy: Ints, priced: int, *, proven: bool = False) -> Solution:
+    """A solution with exact figures."""
+    return Solution(
+        policy.astype(np.int64),
+        float(problem.latency(policy[None])[0]),
+        int(problem.penalty(policy[None])[0]),
+        priced,
+        proven,
+    )

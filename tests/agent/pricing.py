@@ -1,0 +1,44 @@
+"""A deployment for tests: analytic seconds for all operations, limbs and packings. NOT measured; not in the product."""
+
+from collections.abc import Iterable
+from math import log2
+
+from autoprivacy.protocol.plan import Work
+
+HE_US = {  # microseconds at n = 4096 and one limb, of the order of docs/protocol.md's single operations
+    "encrypt": 300.0,
+    "receive": 20.0,
+    "receive_add_share": 30.0,
+    "to_ntt": 80.0,
+    "from_ntt": 80.0,
+    "weighted_sum": 2.0,
+    "respond": 350.0,
+    "decrypt": 150.0,
+    "rotate": 330.0,
+    "swap_rows": 330.0,
+    "add": 8.0,
+}
+PRODUCT_US = 30.0
+
+
+class AnalyticPricing:
+    """Seconds per operation in proportion to n log n and limbs; a link of some rate and delay."""
+
+    layer_s = 1e-4
+
+    def __init__(self, *, bytes_per_s: float = 1e9, frame_s: float = 2e-5) -> None:
+        self._byte_s, self._frame_s = 1 / bytes_per_s, frame_s
+
+    def seconds(self, work: Iterable[Work]) -> float:
+        return sum(self._one(each) for each in work)
+
+    def _one(self, work: Work) -> float:
+        if work.operation in HE_US:
+            size = work.n * log2(work.n) / (4096 * 12) * work.limbs
+            if work.operation == "rotate":
+                size *= work.limbs + 1
+            return 1e-6 * size * (work.calls * HE_US[work.operation] + work.items * PRODUCT_US * (work.operation == "weighted_sum"))
+        if work.operation == "transfer":
+            return work.calls * self._frame_s + work.items * self._byte_s
+        per_item = {"garble": 8e-9, "evaluate": 6e-9, "ot_send": 2e-8, "ot_receive": 3e-8}[work.operation]
+        return 1e-5 * work.calls + per_item * work.items + 1e-8 * work.values
