@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.common.confidence import binomial_upper
+from autoprivacy.agent.bounds import paired_upper
 from autoprivacy.common.records import record
 from autoprivacy.networks import reference
 from autoprivacy.networks.data import Split
@@ -22,8 +22,8 @@ IMAGES_AT_ONCE: Final = 64
 class AccuracyDrop:
     """Top-1 accuracy against the baseline on the same images; `upper` bounds the drop with 95 % confidence.
 
-    An image counts as lost if the baseline has it right and any error draw gets it wrong; `upper` is the exact binomial
-    (Clopper-Pearson) bound of the lost share, with no credit for images gained. So it is above the drop itself.
+    The drop is paired: what an image loses is whether the baseline has it right, less the share of error draws that do.
+    `upper` bounds its mean (`bounds.paired_upper`); images gained are credited.
     """
 
     accuracy: float
@@ -49,11 +49,20 @@ def classify(
 
 
 def accuracy_drop(
-    network: QuantisedNetwork, agreement: Agreement, baseline: QuantisedNetwork, split: Split, seed: int
+    network: QuantisedNetwork,
+    agreement: Agreement,
+    baseline: QuantisedNetwork,
+    split: Split,
+    seed: int,
+    *,
+    right_before: NDArray[np.bool_] | None = None,
 ) -> AccuracyDrop:
-    """The paired drop on `split`, over several draws of the decryption errors."""
-    right_before = classify(baseline, None, split.x, seed) == split.y
+    """The paired drop on `split`, over several draws of the decryption errors.
+
+    `right_before` (N,) is which images the baseline has right, if that is known.
+    """
+    if right_before is None:
+        right_before = classify(baseline, None, split.x, seed) == split.y
     right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(ERROR_DRAWS)])
-    images, lost = len(split.y), int((right_before & ~right.all(axis=0)).sum())
-    upper = binomial_upper(lost, images)
-    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, images, ERROR_DRAWS)
+    upper = paired_upper(right_before - right.mean(axis=0))
+    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), ERROR_DRAWS)

@@ -175,7 +175,7 @@ class _Maker:
         except InvalidPolicy:
             return
         if set_choice.packing == "slots":
-            yield from self._slot_options(set_choice, w, a, t)
+            yield from self._slot_options(set_choice, w, a, t_bits)
             return
         limbs = 1 if self._choices.privacy.kind == "uniform" else fewest_limbs(he_set).limbs
         kept_q = prod(he_set.limbs[:limbs])

@@ -4,16 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
+from autoprivacy.agent.choosing import Found as SearchFound
+from autoprivacy.agent.choosing import Search, Settings, check, run
 from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, Verdict, confirm
+from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.search import Candidate, Judged
-from autoprivacy.agent.space import Space
-from autoprivacy.agent.tuning import choose, tune
+from autoprivacy.agent.tuning import tune
 from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
 from autoprivacy.cli.model_commands import model_of, show_prediction
 from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
 from autoprivacy.common.records import load, save
 from autoprivacy.models.prediction import Deployment, predict, used_components
 from autoprivacy.networks import data, zoo
+from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.linear_layer import AnyTile
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
@@ -22,24 +25,62 @@ from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.slot_packing import SlotTile
 
 NOTABLE_DRIFT = 0.05
+SAME_LATENCY = 1e-9
+"""Tables and `predict` differ by rounding alone."""
 
 
-def search(
-    network: str, server: str, client: str, path: Path, max_accuracy_drop: float, seed: int, *, json: bool
-) -> None:
-    """Search the exact optimum and write its policy."""
+def search(network: str, server: str, client: str, out: Path, settings: Settings, *, json: bool) -> None:
+    """Search a policy; `out` is a file for it, or (without .json) a run folder that an interrupted search goes on in."""
+    check(settings)
     trained = zoo.load(network)
     deployment = Deployment(model_of(server), model_of(client))
     profiles = (deployment.server.profile_id, deployment.client.profile_id)
-    space = Space(trained, data.splits(trained.network.name), VERSION, profiles)
-    found, plain = choose(space, deployment, max_accuracy_drop=max_accuracy_drop, seed=seed, progress=progress)
-    save(found.best.policy, path)
+    folder = None if out.suffix == ".json" else out
+    splits = data.splits(trained.network.name)
+    made = Search(trained, splits, DeploymentPricing(deployment), settings, progress, VERSION, profiles, folder)
+    found = run(made)
+    path = out if folder is None else folder / "policy.json"
+    save(found.policy, path)
+    if folder is not None:
+        save(found, folder / "search.json")
+    quantised = made.quantiser.quantise(found.policy.widths())
+    prediction = predict(plan_network(quantised, agree(quantised, found.policy)), deployment)
+    if abs(prediction.latency_s / found.latency_s - 1) > SAME_LATENCY:
+        raise AssertionError(f"tables say {found.latency_s} s, predict says {prediction.latency_s} s")
     if json:
-        print_json(found.best.policy)
+        print_json(found)
         return
-    _show_choice(found.best, plain, found.policies, found.simulated)
-    show_prediction(found.best.prediction, json=False)
+    _show_found(found, settings)
+    show_prediction(prediction, json=False)
     err.print(f"policy written to {path}")
+
+
+def _show_found(found: SearchFound, settings: Settings) -> None:
+    _show_layers(found.policy)
+    for why in found.why:
+        say(f"{why.layer}: {why.chosen}. Next cheaper: {why.next_cheaper}.")
+    table(
+        "the ladder of gains, at the same additive drop",
+        ["step", "predicted ms"],
+        [[rung.name, "none" if rung.latency_s is None else f"{1000 * rung.latency_s:.3f}"] for rung in found.ladder],
+    )
+    rows = [
+        [
+            f"{1000 * point.latency_s:.3f}",
+            f"{100 * point.additive_drop:.3f}",
+            "" if point.drop_upper is None else f"{100 * point.drop_upper:.3f}",
+        ]
+        for point in found.front
+    ]
+    table("latency against accuracy", ["predicted ms", "additive drop, points", "joint bound, points"], rows)
+    if found.unpriced:
+        say(f"{len(found.unpriced)} HE sets have no price on this deployment; the first: {found.unpriced[0]}")
+    proven = "proven fastest for additive costs" if found.proven else "best that the method found"
+    say(
+        f"method {settings.method}, {proven}; {found.policies_in_space:.3g} policies, {found.simulated} simulated: "
+        f"{found.drop.accuracy:.2%} on {found.drop.images} images, {found.drop.baseline:.2%} at 8 bits without errors, "
+        f"drop at most {found.drop.upper:.2%} with 95 % confidence (additive estimate {found.additive_drop:.2%})"
+    )
 
 
 def _show_choice(best: Judged, plain: Candidate, policies: int, simulated: int) -> None:

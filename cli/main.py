@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autoprivacy.common.errors import AutoPrivacyError
+from autoprivacy.common.errors import AutoPrivacyError, BadInput
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -323,15 +323,43 @@ def search(
     network: NetworkName,
     server: ServerProfile,
     client: ClientProfile,
-    out: Annotated[Path, typer.Option(help="Policy file to write.")],
-    max_accuracy_drop: Drop = 0.015,
+    out: Annotated[
+        Path, typer.Option(help="Policy file (.json) to write, or a run folder, in which a search can go on.")
+    ],
+    method: Annotated[
+        str, typer.Option(help="exact, greedy, bisection, uniform, random or tpe (needs optuna).")
+    ] = "exact",
+    objective: Annotated[str, typer.Option(help="What is made least: total (offline and online).")] = "total",
+    max_accuracy_drop: Drop = 0.005,
+    latency_budget: Annotated[
+        float | None, typer.Option(min=0, help="Seconds: find the most accurate policy that takes no longer.")
+    ] = None,
+    circuit_privacy: Annotated[str, typer.Option(help="none, rerandomise, uniform or flood:BITS.")] = "uniform",
+    security: Annotated[str, typer.Option(help="he2024, the stricter table, or he2018.")] = "he2024",
+    sensitivity_images: Annotated[int, typer.Option(min=1, help="Images that judge each layer alone.")] = 1000,
+    judged_images: Annotated[int, typer.Option(min=1, help="Images that judge whole policies.")] = 5000,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Find the policy of least predicted latency that is accurate enough: the exact optimum."""
+    """Find the policy of least predicted latency that is accurate enough."""
+    from autoprivacy.agent.choosing import Settings
     from autoprivacy.cli import choice_commands
 
-    choice_commands.search(network, server, client, out, max_accuracy_drop, seed, json=json)
+    if objective != "total":
+        raise BadInput(f"--objective {objective}: only `total` can be predicted; preprocessing is not built yet")
+    if security not in {"he2024", "he2018"}:
+        raise BadInput(f"--security {security}: choose he2024 or he2018")
+    settings = Settings(
+        max_accuracy_drop=max_accuracy_drop,
+        latency_budget_s=latency_budget,
+        method=method,
+        circuit_privacy=circuit_privacy,
+        security="he2018" if security == "he2018" else "he2024",
+        sensitivity_images=sensitivity_images,
+        judged_images=judged_images,
+        seed=seed,
+    )
+    choice_commands.search(network, server, client, out, settings, json=json)
 
 
 @policy_app.command("show")

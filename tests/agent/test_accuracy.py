@@ -1,5 +1,4 @@
 from dataclasses import replace
-from math import comb
 
 import numpy as np
 import pytest
@@ -31,60 +30,47 @@ def drop_of(
     return accuracy_drop(space.network(PLAIN), agreement, space.baseline, split, 0)
 
 
-def tail(images: int, lost: int, share: float) -> float:
-    """P(at most `lost` of `images` are lost) where each is with probability `share`."""
-    return sum(comb(images, k) * share**k * (1 - share) ** (images - k) for k in range(lost + 1))
-
-
 @pytest.mark.parametrize("images", [1, 10, 59, 500])
 def test_none_lost_still_leaves_doubt(
     monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement, images: int
 ) -> None:
     found = drop_of(monkeypatch, space, agreement, [True] * images, [[True] * images] * ERROR_DRAWS)
-    assert found.upper == pytest.approx(1 - 0.05 ** (1 / images))
+    # The gambler multiplies its capital by at most 1 + 0.9 m an image, and needs 20.
+    assert found.upper >= min(1.0, (20 ** (1 / images) - 1) / 0.9) * (1 - 1e-9)
+    assert found.upper < max(0.7, 4 / images)
     assert (found.accuracy, found.baseline, found.images) == (1.0, 1.0, images)
-
-
-@pytest.mark.parametrize("lost", [1, 2, 5, 19])
-def test_the_bound_is_the_share_at_which_so_few_losses_happen_in_5_percent(
-    monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement, lost: int
-) -> None:
-    after = [False] * lost + [True] * (20 - lost)
-    found = drop_of(monkeypatch, space, agreement, [True] * 20, [after] * ERROR_DRAWS)
-    assert found.upper > lost / 20
-    assert tail(20, lost, found.upper) == pytest.approx(0.05)
 
 
 def test_all_lost_is_a_drop_of_one(monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement) -> None:
     assert drop_of(monkeypatch, space, agreement, [True] * 5, [[False] * 5] * ERROR_DRAWS).upper == 1.0
 
 
-def test_an_image_that_any_draw_loses_is_lost(
+def test_a_loss_in_one_draw_counts_as_its_share(
     monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement
 ) -> None:
-    draws = [[True] * 20 for _ in range(ERROR_DRAWS)]
-    for index, draw in enumerate(draws):
-        draw[index] = False
-    found = drop_of(monkeypatch, space, agreement, [True] * 20, draws)
-    assert tail(20, ERROR_DRAWS, found.upper) == pytest.approx(0.05)
-    assert found.accuracy == pytest.approx(19 / 20)
+    images = 300
+    once = [[True] * images for _ in range(ERROR_DRAWS)]
+    once[1][7] = False
+    always = [[True] * 7 + [False] + [True] * (images - 8)] * ERROR_DRAWS
+    bounds = [drop_of(monkeypatch, space, agreement, [True] * images, draws).upper for draws in (once, always)]
+    assert 0 < bounds[0] < bounds[1]
 
 
-def test_images_gained_do_not_pay_for_images_lost(
+def test_images_gained_pay_for_images_lost(
     monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement
 ) -> None:
-    before = [True] * 10 + [False] * 10
-    after = [False] * 2 + [True] * 18
-    found = drop_of(monkeypatch, space, agreement, before, [after] * ERROR_DRAWS)
-    assert found.accuracy > found.baseline
-    assert tail(20, 2, found.upper) == pytest.approx(0.05)
+    before = [index % 20 >= 10 for index in range(400)]
+    lost = [index % 100 != 10 and right for index, right in enumerate(before)]
+    gained = [index % 100 == 60 or right for index, right in enumerate(lost)]
+    bounds = [drop_of(monkeypatch, space, agreement, before, [after] * ERROR_DRAWS).upper for after in (lost, gained)]
+    assert bounds[1] < bounds[0]
 
 
 def test_a_network_loses_nothing_against_itself(space: Space, agreement: Agreement) -> None:
     network = space.network(PLAIN)
     found = accuracy_drop(network, agreement, network, space.data.search, 0)
     assert found.accuracy == found.baseline
-    assert found.upper == pytest.approx(1 - 0.05 ** (1 / found.images))
+    assert 0 < found.upper < 4 / found.images
 
 
 def test_errors_come_from_the_seed(space: Space) -> None:
@@ -104,4 +90,5 @@ def test_more_errors_lose_more(space: Space) -> None:
     drops = [
         accuracy_drop(network, agree(network, made), space.baseline, space.data.search, 0) for made in (policy, harsh)
     ]
-    assert drops[1].upper > 2 * drops[0].upper
+    assert drops[1].upper > drops[0].upper
+    assert drops[1].accuracy < drops[0].accuracy
