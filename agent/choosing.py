@@ -32,6 +32,7 @@ from autoprivacy.networks.data import Split, Splits
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.error_model import FAILURE_BITS
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.policy import Policy, Provenance
 from autoprivacy.protocol.security import SecurityLabel
@@ -156,20 +157,18 @@ class Search:
                 self._coupling = couple(self.quantiser, *widths, rms, advance)
         return self._coupling
 
-    def choices(self, *, error_free: bool = False) -> Choices:
+    def choices(self) -> Choices:
         """What every layer may choose from."""
         settings = self.settings
         privacy = CircuitPrivacy.parse(settings.circuit_privacy)
         sets = set_choices(settings.packings, settings.security)
-        return Choices(
-            sets, settings.weight_bits, settings.activation_bits, privacy, settings.security, error_free=error_free
-        )
+        return Choices(sets, settings.weight_bits, settings.activation_bits, privacy, settings.security)
 
-    def surrogate(self, *, error_free: bool = False) -> Surrogate:
+    def surrogate(self) -> Surrogate:
         """All options, priced."""
         coupling = self.coupling
         with self.progress("pricing options", steps(coupling)) as advance:
-            return surrogate(coupling, self.choices(error_free=error_free), self.pricing, advance)
+            return surrogate(coupling, self.choices(), self.pricing, advance)
 
     def sensitivities(self) -> Sensitivities:
         """What layers cost alone."""
@@ -352,14 +351,16 @@ def _ladder(tables: Surrogate, best: Solution, search: Search) -> Iterator[Rung]
     def wide(layer: str, option: Option) -> bool:  # noqa: ARG001 - one signature for all filters
         return option.chosen.weight_bits == option.chosen.activation_bits == BASELINE_BITS
 
-    def error_free(layer: str, option: Option) -> bool:
-        return wide(layer, option) and option.error == 0
+    ruled_bits = FAILURE_BITS + np.log2(len(tables.coupling.layers))
+
+    def ruled(layer: str, option: Option) -> bool:
+        return wide(layer, option) and option.noise_bits >= ruled_bits
 
     rungs = (
-        ("best uniform set, 8 bits, no errors", error_free, "uniform"),
-        ("best uniform set, 8 bits, with tolerated errors", wide, "uniform"),
-        ("best uniform set, any widths", lambda *_: True, "uniform"),
-        ("per layer at 2^-40, 8 bits", error_free, "exact"),
+        ("best uniform set at 2^-40, 8 bits", ruled, "uniform"),
+        ("best uniform set with tolerated errors, 8 bits", wide, "uniform"),
+        ("best uniform set with tolerated errors and widths", lambda *_: True, "uniform"),
+        ("per layer at 2^-40, 8 bits", ruled, "exact"),
         ("per layer with tolerated errors, 8 bits", wide, "exact"),
     )
     for name, wanted, with_method in rungs:

@@ -9,12 +9,16 @@
 How far accumulators reach and how many bits a circuit drops are read off real quantisations, at every combination of
 the widths that decide them. One quantisation answers for all sites at once: origins that meet at a site get different
 colours, and so do layers that meet; all origins (layers) of one colour share their bits.
+
+A tensor may be asked for with a step as fine as that of the accumulators it is made of: then their step, not its bits,
+decides, and so do widths further up. Such widths waste bits: `Requantised.starved` marks them, tables forbid them, and
+what lies after such a tensor is read off another quantisation.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -80,6 +84,11 @@ class Requantised:
     bits: int
     maximum: int | None
 
+    @property
+    def starved(self) -> bool:
+        """Whether some channel drops no bits: what comes out is no coarser than what entered."""
+        return self.shifts[0][0] == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Meets:
@@ -130,8 +139,10 @@ def couple(
     """
     found = _graph(quantiser)
     for widths in _colourings(found, weight_bits, activation_bits):
-        _record(found, quantiser.quantise(widths), logits_rms)
+        _record(found, quantiser.quantise(widths), logits_rms, forced=False)
         advance()
+    for widths in _missing(found, weight_bits, activation_bits):
+        _record(found, quantiser.quantise(widths), logits_rms, forced=True)
     return found
 
 
@@ -240,6 +251,34 @@ def _colourings(found: Coupling, weight_bits: Sequence[int], activation_bits: Se
             )
 
 
+def _missing(found: Coupling, weight_bits: Sequence[int], activation_bits: Sequence[int]) -> Iterator[Widths]:
+    """Widths for every key that is not known yet: those of its scope, and the baseline's everywhere else."""
+    known: list[tuple[Scope, dict[Key, Any]]] = [
+        (site.scope, found.requantised.setdefault(site.name, {})) for site in found.sites
+    ]
+    known += [(meets.scope, found.least_bits.setdefault(meets.layers, {})) for meets in found.meetings]
+    for scope, of_key in known:
+        choices = [sorted({*weight_bits, BASELINE_BITS})] * len(scope.layers)
+        choices += [sorted({*activation_bits, BASELINE_BITS})] * len(scope.origins)
+        for key in product(*choices):
+            if key in of_key:
+                continue
+            weights = dict(zip(scope.layers, key, strict=False))
+            activations = dict(zip(scope.origins, key[len(scope.layers) :], strict=True))
+            widths = Widths(
+                tuple(
+                    LayerWidths(
+                        layer,
+                        weights.get(layer, BASELINE_BITS),
+                        activations.get(found.origin_of[layer], BASELINE_BITS),
+                    )
+                    for layer in found.layers
+                )
+            )
+            if key_of(scope, found, {each.layer: each for each in widths.layers}) == key:
+                yield widths
+
+
 def _coloured(together: Sequence[tuple[str, ...]]) -> dict[str, int]:
     """Colours such that names of one tuple differ, few of them."""
     found: dict[str, int] = {}
@@ -261,10 +300,16 @@ def key_of(scope: Scope, coupling: Coupling, widths: dict[str, LayerWidths]) -> 
     return tuple(bits)
 
 
-def _record(found: Coupling, network: QuantisedNetwork, logits_rms: float) -> None:
+def _record(found: Coupling, network: QuantisedNetwork, logits_rms: float, *, forced: bool) -> None:
+    """Note what a quantisation says of every key that is new; unless `forced`, not after starved tensors."""
     widths = {each.layer: each for each in network.widths.layers}
     made = {operation.name: operation for operation in network.operations}
+    starved = {site.name for site in found.sites if not made[site.name].rule.shifts.all()}  # type: ignore[union-attr]
+    if forced:
+        starved = set()
     for site in found.sites:
+        if not starved.isdisjoint(site.scope.origins[:-1]):
+            continue
         key = key_of(site.scope, found, widths)
         rule = made[site.name].rule  # type: ignore[union-attr]
         values, counts = np.unique(rule.shifts, return_counts=True)
@@ -272,10 +317,15 @@ def _record(found: Coupling, network: QuantisedNetwork, logits_rms: float) -> No
         found.requantised.setdefault(site.name, {}).setdefault(key, Requantised(shifts, rule.bits, rule.maximum))
     least = least_modulus_bits(network)
     for meets in found.meetings:
+        made_here = {site.name for site in found.sites if set(site.meeting) & set(meets.layers)}
+        if not starved.isdisjoint(set(meets.scope.origins) - made_here):
+            continue
         key = key_of(meets.scope, found, widths)
         found.least_bits.setdefault(meets.layers, {}).setdefault(key, least[meets.layers[0]])
     for layer in network.linear_layers:
         own = widths[layer.name]
+        if found.origin_of[layer.name] in starved:
+            continue
         found.weights.setdefault((layer.name, own.weight_bits), layer.weight)
         at = layer.name, own.weight_bits, own.activation_bits
         if at not in found.units and (unit := _unit(found, network, layer.name, widths, logits_rms)) is not None:

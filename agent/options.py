@@ -13,13 +13,14 @@ is not chosen as such: every modulus, tile and number of dropped bits makes an e
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log2, prod
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from autoprivacy.agent.circuit_work import transfer
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling
 from autoprivacy.agent.he_choices import SetChoice
 from autoprivacy.agent.pricing import Pricing
@@ -49,6 +50,12 @@ DROPPED_DELTAS: Final = (None, *(2.0**bits for bits in (-56, -48, -40, -32, -24,
 MOST_ERROR: Final = 32.0
 """Errors beyond so many steps are not considered."""
 
+MOST_BITS: Final = 1e6
+"""Probabilities below 2 to the power of minus this count as this."""
+
+LEAST_SLOT_BITS: Final = 10.0
+"""With `slots` an inference may fail once in 2 to the power of this; accuracy pays for it."""
+
 SLOT_TILES: Final = 2
 """So many tiles of packing `slots` are considered a set: the quickest ones. They hardly differ in noise."""
 
@@ -62,18 +69,23 @@ class Choices:
     activation_bits: tuple[int, ...]
     privacy: CircuitPrivacy
     security: SecurityLabel
-    error_free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One policy of one layer, its seconds and its error."""
+    """One policy of one layer, its seconds and its error.
+
+    `noise_bits` is -log2 of how often noise passes half of q / t anywhere in an inference: the usual rule asks for 40. What
+    rounding of shares adds under `uniform` is in `error`. `spoiled` is how often an inference fails, with `slots`.
+    """
 
     chosen: LayerPolicy
     set_choice: SetChoice
     t_bits: int
     seconds: float
     error: float
+    noise_bits: float
+    spoiled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +157,12 @@ def layer_options(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tiles:
-    """Tiles of one set and weight width: seconds without the response's transfer, sizes sent, noise per channel."""
+    """Tiles of one set and weight width, and their noise."""
 
     tiles: tuple[AnyTile, ...]
-    seconds: Floats
     variance: Floats  # (tiles, M) of e
     flooding: Floats  # (tiles,) half-width
     bounds: tuple[int, ...]  # of noise, to flood
-    sizes: tuple[tuple[int, ...], ...]
 
 
 class _Maker:
@@ -162,9 +172,9 @@ class _Maker:
         self._facts, self._coupling, self._choices, self._pricing = facts, coupling, choices, pricing
         self._failure_bits = FAILURE_BITS + log2(layers)
         self._tiles: dict[tuple[SetChoice, int, int], _Tiles] = {}
-        self._sent: dict[tuple[int, tuple[int, ...], tuple[int, ...], Response], float] = {}
-        self._slots: dict[tuple[SetChoice, int, int], list[tuple[AnyTile, float]]] = {}
-        self._room: dict[tuple[SetChoice, int, AnyTile, int], tuple[int, int]] = {}
+        self._priced: dict[LayerPolicy, list[float]] = {}
+        self._slots: dict[tuple[SetChoice, int, int], list[AnyTile]] = {}
+        self._failures: dict[LayerPolicy, float] = {}
         self.unpriced: set[str] = set()
 
     def options(self, set_choice: SetChoice, w: int, a: int, t_bits: int) -> Iterator[Option]:
@@ -194,18 +204,21 @@ class _Maker:
         worst = np.sqrt(variance.max(axis=1)[:, None] + added)
         seconds = np.array(
             [
-                [tiles.seconds[i] + self._response_s(he_set.limbs, set_choice.n, tiles.sizes[i], each) for each in responses]
+                self._seconds(LayerPolicy("coefficients", set_choice.n, he_set.limbs, t, tiles.tiles[i], w, a), responses)
                 for i in fitting
             ]
         )
         kept = _improving(seconds.ravel(), deviation.ravel(), worst.ravel())
         tile, response = np.divmod(kept, len(responses))
         flooding = tiles.flooding[fitting][tile] * scale
-        errors = self._integer_deviation(deviation.ravel()[kept], flooding) * unit
-        free = self._failing_bits(worst.ravel()[kept], flooding) >= self._failure_bits
+        shared = self._choices.privacy.kind == "uniform"
+        errors = _by_flooding(deviation.ravel()[kept], flooding, shared)[0] * unit
+        outputs = log2(self._facts.shape.output_values)
+        _, failing, tails = _by_flooding(worst.ravel()[kept], flooding, shared)
+        errors = np.where(failing - outputs >= self._failure_bits, 0.0, errors)
         least = np.inf
-        for at, error in enumerate(np.where(free, 0.0, errors).tolist()):
-            if error > MOST_ERROR or error >= least or (self._choices.error_free and error):
+        for at, error in enumerate(errors.tolist()):
+            if error > MOST_ERROR or error >= least:
                 continue
             least = error
             policy = LayerPolicy(
@@ -219,7 +232,7 @@ class _Maker:
                 None,
                 responses[response[at]],
             )
-            yield Option(policy, set_choice, t_bits, float(seconds.ravel()[kept[at]]), error)
+            yield Option(policy, set_choice, t_bits, float(seconds.ravel()[kept[at]]), error, float(tails[at]) - outputs)
 
     def _fits(self, he_set: HeSet, response: Response, bound: int) -> bool:
         """Whether circuit privacy has room over noise of this bound."""
@@ -229,31 +242,32 @@ class _Maker:
             return False
         return True
 
-    def _integer_deviation(self, deviation: Floats, flooding: Floats) -> Floats:
-        """Deviation of the integer error, where delta has this deviation beside flooding noise."""
-        return _by_flooding(deviation, flooding, self._choices.privacy.kind == "uniform")[0]
+    def _seconds(self, policy: LayerPolicy, responses: tuple[Response, ...]) -> list[float]:
+        """Seconds of the layer's HE, its messages included, with each response; activation bits change nothing."""
+        at = replace(policy, activation_bits=2)
+        if at not in self._priced:
+            self._priced[at] = self._price(policy, responses)
+        return self._priced[at]
 
-    def _failing_bits(self, deviation: Floats, flooding: Floats) -> Floats:
-        """-log2 of the union bound on the probability that an output is wrong."""
-        each = _by_flooding(deviation, flooding, self._choices.privacy.kind == "uniform")[1]
-        return each - log2(self._facts.shape.output_values)
-
-    def _response_s(self, limbs: tuple[int, ...], n: int, sizes: tuple[int, ...], response: Response) -> float:
-        at = n, limbs, sizes, response
-        if at not in self._sent:
-            down = HEADER_BYTES + sum(response_bytes(n, limbs, sent, response) for sent in sizes)
-            self._sent[at] = self._pricing.seconds([Work("transfer", 0, 0, calls=1, items=down)])
-        return self._sent[at]
-
-    def _priced(self, policy: LayerPolicy) -> tuple[float, tuple[int, ...], Work]:
-        """Seconds of all but the response's transfer, sizes sent, and that transfer."""
-        layer = AgreedLayer(self._facts.name, "", self._facts.shape, policy)
+    def _price(self, policy: LayerPolicy, responses: tuple[Response, ...]) -> list[float]:
+        layer = AgreedLayer(self._facts.name, "", self._facts.shape, replace(policy, response=responses[0]))
         layout = layer.layout
         weight = self._coupling.weights[self._facts.name, policy.weight_bits]
-        planned = plan_layer(layer, alone=self._facts.alone, nonzero=layout.nonzero(weight))
-        *rest, down = [work for work in planned.work if work.operation == "transfer"]
-        others = [work for work in planned.work if work.operation != "transfer"]
-        return self._pricing.seconds([*others, *rest]), tuple(layout.response_sizes.tolist()), down
+        kind = self._choices.privacy.kind
+        work = plan_layer(layer, alone=self._facts.alone, nonzero=layout.nonzero(weight), privacy=kind).work
+        other = [each for each in work if not _answers(each)]
+        fixed = self._pricing.seconds(other) + self._pricing.once(work)
+        sizes = layout.response_sizes.tolist()
+        found = []
+        for response in responses:
+            down = sum(response_bytes(policy.n, policy.limbs, sent, response) for sent in sizes)
+            answers = [
+                transfer("down", HEADER_BYTES + down) if each.operation == "transfer" else replace(each, bytes=down)
+                for each in work
+                if _answers(each)
+            ]
+            found.append(fixed + self._pricing.seconds(answers))
+        return found
 
     def _coefficient_tiles(self, set_choice: SetChoice, w: int, limbs: int) -> _Tiles:
         if (set_choice, w, limbs) in self._tiles:
@@ -272,34 +286,37 @@ class _Maker:
             assert isinstance(layout, CoefficientLayout)  # noqa: S101 - as asked for
             setting = Setting(he_set, layout, w, self._choices.privacy, Response(limbs=limbs), not self._facts.alone)
             parts = noise_parts(setting, coefficient_norms(layout, weight))
-            seconds, sizes, _ = self._priced(policy)
-            found.append((tile, seconds, parts.normal[layout.row_of_channel, 0], parts.flooding_width, bound_to_flood(setting), sizes))
+            (seconds,) = self._seconds(policy, (setting.response,))
+            found.append(
+                (tile, seconds, parts.normal[layout.row_of_channel, 0], parts.flooding_width, bound_to_flood(setting))
+            )
         kept = [row for row in found if not any(_beats(other, row) for other in found)]
         made = _Tiles(
             tuple(row[0] for row in kept),
-            np.array([row[1] for row in kept]),
             np.array([row[2] for row in kept]),
             np.array([row[3] for row in kept]),
             tuple(row[4] for row in kept),
-            tuple(row[5] for row in kept),
         )
         self._tiles[set_choice, w, limbs] = made
         return made
 
     def _slot_options(self, set_choice: SetChoice, w: int, a: int, t_bits: int) -> Iterator[Option]:
-        """Options that are free of errors: one that fails spoils a whole ciphertext."""
+        """Options that hardly ever fail: one failure spoils a whole ciphertext."""
         t = set_choice.t(t_bits)
         he_set = set_choice.he_set(t, self._choices.security)
         limbs = 1 if self._choices.privacy.kind == "uniform" else fewest_limbs(he_set).limbs
         response = Response(limbs=limbs)
-        for tile, seconds in self._slot_tiles(set_choice, w, limbs):
+        for tile in self._slot_tiles(set_choice, w, limbs):
             policy = LayerPolicy("slots", set_choice.n, he_set.limbs, t, tile, w, a, he_set.special, response)
-            if self._is_error_free(set_choice, policy, t_bits):
-                yield Option(policy, set_choice, t_bits, seconds, 0.0)
+            bits = self._failure(set_choice, policy)
+            free = bits >= self._failure_bits
+            if bits >= LEAST_SLOT_BITS:
+                spoiled = 0.0 if free else 2.0**-bits
+                yield Option(policy, set_choice, t_bits, self._seconds(policy, (response,))[0], 0.0, bits, spoiled)
                 return
 
-    def _slot_tiles(self, set_choice: SetChoice, w: int, limbs: int) -> list[tuple[AnyTile, float]]:
-        """The quickest tiles, with their seconds; t changes nothing of what is done."""
+    def _slot_tiles(self, set_choice: SetChoice, w: int, limbs: int) -> list[AnyTile]:
+        """The quickest tiles, at the least t."""
         at = set_choice, w, limbs
         if at not in self._slots:
             he_set = set_choice.he_set(set_choice.t(2), self._choices.security)
@@ -308,39 +325,38 @@ class _Maker:
                 policy = LayerPolicy(
                     "slots", set_choice.n, he_set.limbs, he_set.t, tile, w, 2, he_set.special, Response(limbs=limbs)
                 )
-                seconds, _, down = self._priced(policy)
-                priced.append((tile, seconds + self._pricing.seconds([down])))
-            self._slots[at] = sorted(priced, key=lambda each: each[1])[:SLOT_TILES]
+                priced.append((tile, self._seconds(policy, (policy.response,))[0]))
+            self._slots[at] = [tile for tile, _ in sorted(priced, key=lambda each: each[1])[:SLOT_TILES]]
         return self._slots[at]
 
-    def _is_error_free(self, set_choice: SetChoice, policy: LayerPolicy, t_bits: int) -> bool:
-        """Whether the layer fails rarely enough; what a set holds at some t, it holds at every smaller one."""
-        at = set_choice, policy.weight_bits, policy.tile, policy.response.limbs
-        holds, fails = self._room.get(at, (0, 1 << 30))
-        if holds < t_bits < fails:
+    def _failure(self, set_choice: SetChoice, policy: LayerPolicy) -> float:
+        """-log2 of how often an inference fails in this layer; 0 where circuit privacy has no room."""
+        at = replace(policy, activation_bits=2)
+        if at not in self._failures:
             he_set = set_choice.he_set(policy.t, self._choices.security)
             layout = policy.layout(self._facts.shape)
             shared = not self._facts.alone
             setting = Setting(he_set, layout, policy.weight_bits, self._choices.privacy, policy.response, shared)
             weight = self._coupling.weights[self._facts.name, policy.weight_bits]
             fits = 4 * policy.t <= setting.kept_q and self._fits(he_set, policy.response, bound_to_flood(setting))
-            if fits and expected_error(setting, weight).failure_bits >= self._failure_bits:
-                holds = t_bits
-            else:
-                fails = t_bits
-            self._room[at] = holds, fails
-        return t_bits <= holds
+            self._failures[at] = expected_error(setting, weight).failure_bits if fits else 0.0
+        return self._failures[at]
 
 
-_Row: TypeAlias = tuple[AnyTile, float, Floats, float, int, tuple[int, ...]]
+_Row: TypeAlias = tuple[AnyTile, float, Floats, float, int]
 
 
 def _beats(a: _Row, b: _Row) -> bool:
-    """Whether one tile is quicker than another, sends no more and is no noisier."""
+    """Whether one tile is quicker than another and no noisier."""
     return a is not b and bool(
-        a[1] < b[1] and len(a[5]) <= len(b[5]) and a[2].mean() <= b[2].mean() and a[2].max() <= b[2].max()
+        a[1] < b[1] and a[2].mean() <= b[2].mean() and a[2].max() <= b[2].max()
         and a[3] <= b[3] and a[4] <= b[4]
     )
+
+
+def _answers(work: Work) -> bool:
+    """Whether a work depends on how much of a response is sent."""
+    return work.operation in {"respond", "decrypt"} or (work.operation == "transfer" and work.state == "down")
 
 
 def _improving(seconds: Floats, deviation: Floats, worst: Floats) -> Ints:
@@ -358,30 +374,35 @@ _GRID: Final = np.arange(-100.0, 20.0, 1 / 32)
 """log2 of deviations of delta at which the law of an integer error is tabulated; between them it is interpolated."""
 
 
-def _by_flooding(deviation: Floats, flooding: Floats, shared: bool) -> tuple[Floats, Floats]:  # noqa: FBT001
-    """Deviation of the integer error, and -log2 P(error), by delta's deviation and its flooding noise."""
+def _by_flooding(deviation: Floats, flooding: Floats, shared: bool) -> Floats:  # noqa: FBT001
+    """By delta's deviation and its flooding noise, what `_law` says (3, ...)."""
     if not flooding.any():
         logs = np.log2(deviation)
-        deviations, bits = _tabulated(shared)
-        return 2.0 ** np.interp(logs, _GRID, deviations), np.interp(logs, _GRID, bits)
-    found = np.empty((2, len(deviation)))
+        logs_of_integer, bits, tails = _tabulated(shared)
+        found = [2.0 ** np.interp(logs, _GRID, logs_of_integer), *(np.interp(logs, _GRID, x) for x in (bits, tails))]
+        return np.array(found)
+    law = np.empty((3, len(deviation)))
     for width in np.unique(flooding).tolist():
         same = flooding == width
-        found[:, same] = _law(deviation[same], (width,) if width else (), shared)
-    return found[0], found[1]
+        law[:, same] = _law(deviation[same], (width,) if width else (), shared)
+    return law
 
 
 @lru_cache(maxsize=2)
-def _tabulated(shared: bool) -> tuple[Floats, Floats]:  # noqa: FBT001
-    deviations, bits = _law(2.0**_GRID, (), shared)
-    return np.log2(np.maximum(deviations, 1e-300)), np.minimum(bits, 1e9)
+def _tabulated(shared: bool) -> Floats:  # noqa: FBT001
+    """`_law` on the grid, the deviation as a logarithm."""
+    law = _law(2.0**_GRID, (), shared)
+    law[0] = np.log2(np.maximum(law[0], 1e-300))
+    return law
 
 
-def _law(deviation: Floats, widths: tuple[float, ...], shared: bool) -> tuple[Floats, Floats]:  # noqa: FBT001
+def _law(deviation: Floats, widths: tuple[float, ...], shared: bool) -> Floats:  # noqa: FBT001
+    """Deviation of the integer error, -log2 P(it is not 0), and -log2 P(noise passes half of q / t)."""
     law = NoiseLaw(deviation, widths, np.zeros((len(deviation), 0)))
     variance = law.shared_variance() if shared else law.rounded_variance()
-    failing = law.log_shared_error() if shared else law.log_tail(0.5)
-    return np.sqrt(np.maximum(variance, 0)), -failing / np.log(2)
+    tails = -law.log_tail(0.5) / np.log(2)
+    failing = -law.log_shared_error() / np.log(2) if shared else tails
+    return np.array([np.sqrt(np.maximum(variance, 0)), np.minimum(failing, MOST_BITS), np.minimum(tails, MOST_BITS)])
 
 
 def _responses(room: float, set_choice: SetChoice, limbs: int) -> tuple[Response, ...]:

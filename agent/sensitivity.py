@@ -47,7 +47,7 @@ class Sensitivities:
         origin = coupling.origin_of[layer]
         if coupling.readers_of(origin)[0] == layer:
             total += self._bits(f"{origin} activations", chosen.activation_bits)
-        return total + self.of_error(layer, option.error)
+        return total + self.of_error(layer, option.error) + option.spoiled
 
     def _bits(self, what: str, bits: int) -> float:
         return max([0.0, *(self.drops.get(f"{what} {wider}", 0.0) for wider in range(bits, BASELINE_BITS))])

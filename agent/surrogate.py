@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from autoprivacy.agent.circuit_work import circuit_work
+from autoprivacy.agent.circuit_work import circuit_work, transfer
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, Requantised, Site
 from autoprivacy.agent.options import Choices, Option, layer_facts, layer_options, least_t_bits
 from autoprivacy.agent.pricing import Pricing
@@ -21,7 +21,6 @@ from autoprivacy.networks.integer_network import LayerWidths, Widths, value_shap
 from autoprivacy.protocol.agreeing import linear_shape
 from autoprivacy.protocol.agreement import irreducible
 from autoprivacy.protocol.nonlinear_circuits import width_of
-from autoprivacy.protocol.plan import Work
 from autoprivacy.protocol.policy import LayerPolicy
 from autoprivacy.protocol.transport import HEADER_BYTES
 
@@ -159,7 +158,7 @@ def _opening(coupling: Coupling, layer: str, option: Option, pricing: Pricing) -
         return 0.0
     channels, height, width = value_shapes(coupling.baseline)[last]
     opened_bytes = HEADER_BYTES + -(-channels * height * width * width_of(option.chosen.t) // 8)
-    return pricing.seconds([Work("transfer", 0, 0, calls=1, items=opened_bytes)])
+    return pricing.seconds([transfer("down", opened_bytes)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,8 +250,8 @@ def _circuit_term(
         at = rule, modulus_in, moduli_out
         if at not in known:
             # Where several layers are combined that cannot be, a share may not hold its values: another term forbids it.
-            fits = all(1 << rule.bits <= modulus for modulus in moduli_out)
-            known[at] = pricing.seconds(circuit_work(site, *at)) if fits else np.inf
+            fits = not rule.starved and all(1 << rule.bits <= modulus for modulus in moduli_out)
+            known[at] = pricing.circuit(circuit_work(site, *at)) if fits else np.inf
         return known[at]
 
     return _term([_axis(coupling, options, layer, needed) for layer, needed in fields.items()], seconds)

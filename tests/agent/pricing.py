@@ -32,6 +32,12 @@ class AnalyticPricing:
     def seconds(self, work: Iterable[Work]) -> float:
         return sum(self._one(each) for each in work)
 
+    def once(self, work: Iterable[Work]) -> float:
+        return 1e-5 * len({each.operation in {"encrypt", "decrypt"} for each in work})
+
+    def circuit(self, work: Iterable[Work]) -> float:
+        return self.seconds(tuple(work))
+
     def _one(self, work: Work) -> float:
         if work.operation in HE_US:
             size = work.n * log2(work.n) / (4096 * 12) * work.limbs

@@ -1,0 +1,157 @@
+"""Tables against `predict`, policy by policy, on real and on analytic prices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from autoprivacy.agent.coupling import Coupling, couple
+from autoprivacy.agent.he_choices import set_choices
+from autoprivacy.agent.options import Choices
+from autoprivacy.agent.pricing import DeploymentPricing, Pricing
+from autoprivacy.agent.surrogate import Surrogate, surrogate
+from autoprivacy.common.errors import Refused
+from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.models.link_model import fit_link
+from autoprivacy.models.prediction import Deployment, predict
+from autoprivacy.networks import data, load
+from autoprivacy.networks.checkpoint import TrainedNetwork, untrained
+from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Network, ReLU
+from autoprivacy.networks.quantisation import Quantiser
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.error_model import decryption_errors
+from autoprivacy.protocol.plan import Plan, plan_network
+from autoprivacy.protocol.policy import Policy, Provenance
+from tests import synthetic
+from tests.agent.pricing import AnalyticPricing
+
+BITS = (4, 6, 8)
+
+
+def branching() -> Network:
+    """A shortcut with a convolution of its own, one without, both kinds of pooling."""
+    same = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1}
+    one = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0, 0, 0), "groups": 1}
+    return Network(
+        "branching",
+        (1, 8, 8),
+        (
+            Conv2d("conv1", ("input",), 4, **same),
+            ReLU("relu1", ("conv1",)),
+            MaxPool("max", ("relu1",), (2, 2), (2, 2)),
+            Conv2d("conv2", ("max",), 6, **same),
+            ReLU("relu2", ("conv2",)),
+            Conv2d("conv3", ("relu2",), 6, **same),
+            Conv2d("shortcut", ("max",), 6, **one),
+            Add("add1", ("conv3", "shortcut")),
+            ReLU("relu3", ("add1",)),
+            Conv2d("conv4", ("relu3",), 6, **same),
+            Add("add2", ("conv4", "relu3")),
+            ReLU("relu4", ("add2",)),
+            AvgPool("mean", ("relu4",), (2, 2), (2, 2)),
+            Flatten("flatten", ("mean",)),
+            Linear("fc", ("flatten",), 10),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    trained: TrainedNetwork
+    quantiser: Quantiser
+    coupling: Coupling
+
+    def plan(self, tables: Surrogate, chosen: np.ndarray, privacy: str) -> Plan:
+        network = self.quantiser.quantise(tables.widths(chosen))
+        return plan_network(network, agree(network, self.policy(tables, chosen, privacy)))
+
+    def policy(self, tables: Surrogate, chosen: np.ndarray, privacy: str) -> Policy:
+        return Policy(
+            1, self.trained.network.name, self.trained.hash, privacy, "he2024", tables.policy(chosen),
+            Provenance("0", "by hand", (), "total", None, None),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["digits-cnn", "branching"])
+def case(request: pytest.FixtureRequest) -> Case:
+    trained = load("digits-cnn") if request.param == "digits-cnn" else untrained(branching(), np.random.default_rng(3))
+    quantiser = Quantiser(trained, data.splits("digits-cnn").calibrate.x)
+    return Case(trained, quantiser, couple(quantiser, BITS, BITS, 1.0))
+
+
+def tables_of(case: Case, pricing: Pricing, privacy: str, packings: tuple[str, ...]) -> Surrogate:
+    sets = set_choices(packings, "he2024")  # type: ignore[arg-type]
+    return surrogate(case.coupling, Choices(sets, BITS, BITS, CircuitPrivacy.parse(privacy), "he2024"), pricing)
+
+
+def allowed(tables: Surrogate, count: int) -> np.ndarray:
+    """Random policies that terms allow: drawn, then moved layer by layer to where they are allowed."""
+    rng = np.random.default_rng(0)
+    drawn = np.stack([rng.integers(0, layer.size, 200_000) for layer in tables.problem.layers], axis=1)
+    found = drawn[np.isfinite(tables.problem.latency(drawn))]
+    assert len(found) >= count
+    return found[:count]
+
+
+def test_tables_say_what_predict_says(case: Case) -> None:
+    model = synthetic.model()
+    for link in (None, "wan-100mbps"):
+        made = None if link is None else fit_link(machine_profile.find_link(link))
+        deployment = Deployment(model, synthetic.model(slower=2), made)
+        tables = tables_of(case, DeploymentPricing(deployment), "uniform", ("coefficients",))
+        policies = allowed(tables, 12)
+        found = tables.problem.latency(policies)
+        for chosen, latency in zip(policies, found.tolist(), strict=True):
+            plan = case.plan(tables, chosen, "uniform")
+            assert latency == pytest.approx(predict(plan, deployment).latency_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("privacy", ["uniform", "flood:40"])
+def test_tables_say_what_plans_do_in_both_packings(case: Case, privacy: str) -> None:
+    pricing = AnalyticPricing()
+    tables = tables_of(case, pricing, privacy, ("coefficients", "slots"))
+    assert {option.chosen.packing for options in tables.options for option in options} == {"coefficients", "slots"}
+    policies = allowed(tables, 12)
+    for chosen, latency in zip(policies, tables.problem.latency(policies).tolist(), strict=True):
+        plan = case.plan(tables, chosen, privacy)
+        whole = sum(
+            pricing.layer_s + pricing.seconds(layer.work) + pricing.once(w for w in layer.work if w.n)
+            for layer in plan.layers
+        )
+        assert latency == pytest.approx(whole, rel=1e-9)
+
+
+def test_stated_errors_are_those_of_the_error_model(case: Case) -> None:
+    tables = tables_of(case, AnalyticPricing(), "uniform", ("coefficients",))
+    rng = np.random.default_rng(1)
+    for chosen in allowed(tables, 5):
+        network = case.quantiser.quantise(tables.widths(chosen))
+        policy = case.policy(tables, chosen, "uniform")
+        errors = decryption_errors(network, agree(network, policy))
+        for name, options, number in zip(case.coupling.layers, tables.options, chosen.tolist(), strict=True):
+            option = options[number]
+            unit = case.coupling.units[name, option.chosen.weight_bits, option.chosen.activation_bits]
+            drawn = errors[name].sample(rng, 200).astype(float)
+            stated = float(np.sqrt(((errors[name].standard_deviation * unit) ** 2).mean()))
+            seen = float(np.sqrt(((drawn.transpose(0, 2, 3, 1) * unit) ** 2).mean()))
+            if seen > 0.1:
+                assert seen == pytest.approx(stated, rel=0.15)
+            if option.error > 0.01:
+                assert option.error == pytest.approx(stated, rel=0.6)
+
+
+def test_only_the_fastest_of_equal_penalties_is_left(case: Case) -> None:
+    tables = tables_of(case, AnalyticPricing(), "uniform", ("coefficients",))
+    priced = tables.with_penalties(lambda layer, option: 1e-3 * option.error)  # noqa: ARG005 - one signature
+    for before, after, layer in zip(tables.options, priced.options, priced.problem.layers, strict=True):
+        assert len(after) < len(before)
+        assert len(after) == layer.size
+        assert [option.seconds for option in after] != []
+
+
+def test_a_space_without_room_is_refused(case: Case) -> None:
+    small = tuple(one for one in set_choices(("coefficients",), "he2024") if one.n == 1024)
+    choices = Choices(small, BITS, BITS, CircuitPrivacy.parse("flood:40"), "he2024")
+    with pytest.raises(Refused, match="no HE set of the space can run it"):
+        surrogate(case.coupling, choices, AnalyticPricing())
