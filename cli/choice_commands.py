@@ -14,6 +14,8 @@ from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, prog
 from autoprivacy.cli.model_commands import model_of, show_prediction
 from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
 from autoprivacy.common.records import load, save
+from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.prediction import Deployment, predict, used_components
 from autoprivacy.networks import data, zoo
 from autoprivacy.protocol.agreeing import agree
@@ -29,12 +31,17 @@ SAME_LATENCY = 1e-9
 """Tables and `predict` differ by rounding alone."""
 
 
-def search(network: str, server: str, client: str, out: Path, settings: Settings, *, json: bool) -> None:
+def search(
+    network: str, server: str, client: str, link: str | None, out: Path, settings: Settings, *, json: bool
+) -> None:
     """Search a policy; `out` is a file for it, or (without .json) a run folder that an interrupted search goes on in."""
     check(settings)
     trained = zoo.load(network)
-    deployment = Deployment(model_of(server), model_of(client))
+    path_between = None if link is None else fit_link(machine_profile.find_link(link))
+    deployment = Deployment(model_of(server), model_of(client), path_between)
     profiles = (deployment.server.profile_id, deployment.client.profile_id)
+    if path_between is not None:
+        profiles = (*profiles, path_between.profile_id)
     folder = None if out.suffix == ".json" else out
     splits = data.splits(trained.network.name)
     made = Search(trained, splits, DeploymentPricing(deployment), settings, progress, VERSION, profiles, folder)

@@ -326,6 +326,9 @@ def search(
     out: Annotated[
         Path, typer.Option(help="Policy file (.json) to write, or a run folder, in which a search can go on.")
     ],
+    link: Annotated[
+        str | None, typer.Option(help="Link profile, by name or folder; the client's loopback by default.")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="exact, greedy, bisection, uniform, random or tpe (needs optuna).")
     ] = "exact",
@@ -346,7 +349,7 @@ def search(
     from autoprivacy.cli import choice_commands
 
     if objective != "total":
-        raise BadInput(f"--objective {objective}: only `total` can be predicted; preprocessing is not built yet")
+        raise BadInput(f"--objective {objective}: only `total` of schedule `online` is searched so far; choose total")
     if security not in {"he2024", "he2018"}:
         raise BadInput(f"--security {security}: choose he2024 or he2018")
     settings = Settings(
@@ -359,7 +362,7 @@ def search(
         judged_images=judged_images,
         seed=seed,
     )
-    choice_commands.search(network, server, client, out, settings, json=json)
+    choice_commands.search(network, server, client, link, out, settings, json=json)
 
 
 @policy_app.command("show")

@@ -1,0 +1,108 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoprivacy.agent.accuracy import accuracy_drop
+from autoprivacy.agent.choosing import Found, Search, Settings, check, run
+from autoprivacy.common.errors import BadInput, Refused
+from autoprivacy.common.progress import Advance
+from autoprivacy.common.records import load as load_record
+from autoprivacy.common.records import parse, save, to_json
+from autoprivacy.networks import data, load
+from autoprivacy.networks.data import Split
+from autoprivacy.protocol.agreeing import agree
+from tests.agent.pricing import AnalyticPricing
+
+SETTINGS = Settings(
+    max_accuracy_drop=0.03, packings=("coefficients",), weight_bits=(4, 8), activation_bits=(4, 6), judged_images=300,
+    sensitivity_images=150,
+)  # fmt: skip
+
+
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Advance]:  # noqa: ARG001 - the protocol's names
+    yield lambda: None
+
+
+def search(folder: Path | None = None, **changes: object) -> Search:
+    settings = replace(SETTINGS, **changes)
+    return Search(load("digits-cnn"), data.splits("digits-cnn"), AnalyticPricing(), settings, silent, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return run(search())
+
+
+def test_what_is_found_keeps_its_promise(found: Found) -> None:
+    made = search()
+    network = made.quantiser.quantise(found.policy.widths())
+    split = data.splits("digits-cnn").search
+    few = Split("few", split.pixels[:300], split.y[:300], split.scale)
+    again = accuracy_drop(network, agree(network, found.policy), made.coupling.baseline, few, 0)
+    assert again == found.drop
+    assert found.drop.upper <= 0.03
+    assert found.policy.made_by.predicted_latency_s == found.latency_s
+    assert found.proven
+
+
+def test_the_same_seed_finds_the_same_and_a_folder_goes_on(found: Found, tmp_path: Path) -> None:
+    first = run(search(tmp_path))
+    kept = sorted(each.name for each in tmp_path.iterdir())
+    assert kept == ["sensitivities.json", "simulations.json"]
+    again = run(search(tmp_path))
+    assert to_json(first) == to_json(again) == to_json(found)
+    save(found, tmp_path / "search.json")
+    assert load_record(Found, tmp_path / "search.json") == parse(Found, to_json(found), source="search.json")
+
+
+def test_the_ladder_falls_and_the_front_trades(found: Found) -> None:
+    by_name = {rung.name: rung.latency_s for rung in found.ladder}
+    whole = by_name["per layer with tolerated errors and widths"]
+    assert whole == found.latency_s
+    for latency in by_name.values():
+        assert latency is None or latency >= whole * (1 - 1e-9)
+    drops = [point.additive_drop for point in found.front]
+    latencies = [point.latency_s for point in found.front]
+    assert drops == sorted(drops)
+    assert latencies == sorted(latencies, reverse=True)
+    assert len(found.why) == len(found.policy.layers)
+
+
+def test_less_time_costs_accuracy_and_too_little_is_refused(found: Found) -> None:
+    loose, tight = (run(search(latency_budget_s=share * found.latency_s)) for share in (1.5, 0.99))
+    assert loose.latency_s <= 1.5 * found.latency_s
+    assert loose.additive_drop <= tight.additive_drop
+    with pytest.raises(Refused, match="the fastest is predicted to take"):
+        run(search(latency_budget_s=0.1 * found.latency_s))
+
+
+def test_an_impossible_drop_is_refused_with_the_closest_bound() -> None:
+    with pytest.raises(Refused, match="allow that much with --max-accuracy-drop"):
+        run(search(max_accuracy_drop=1e-4))
+
+
+@pytest.mark.parametrize("method", ["greedy", "bisection", "random"])
+def test_no_method_beats_the_exact_one_at_its_budget(method: str) -> None:
+    made = search()
+    sensitivities = made.sensitivities()
+    tables = made.surrogate().with_penalties(lambda layer, option: sensitivities.drop(made.coupling, layer, option))
+    from autoprivacy.agent.choosing import solved
+
+    for budget in (100, 1000):
+        best, other = (solved(made, tables, budget, name) for name in ("exact", method))
+        assert best is not None
+        assert other is None or other.latency_s >= best.latency_s * (1 - 1e-9)
+        assert np.isfinite(best.latency_s)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "annealing"}, {"weight_bits": (1, 8)}, {"activation_bits": (9,)}, {"method": "enumeration"}]
+)
+def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        check(replace(SETTINGS, **wrong))
