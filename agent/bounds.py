@@ -43,7 +43,7 @@ def paired_upper(differences: NDArray[np.float64]) -> float:
     stakes = np.minimum(MOST_STAKE, np.sqrt(2 * goal / (variance * count)))
 
     def ruled_out(mean: float) -> bool:
-        return float(np.log1p(-stakes * (differences - mean)).sum()) >= goal
+        return bool(np.log1p(-stakes * (differences - mean)).sum() >= goal)
 
     low, high = LEAST, 1.0
     if ruled_out(low):

@@ -1,9 +1,9 @@
 """From a network and a deployment to the policy of least predicted latency that keeps its accuracy.
 
-Problem A, where accuracy costs of layers add up, is solved by a method, which may be exact. Problem B, where accuracy is
-what the whole network does under all choices at once, is what counts: the additive budget is then widened or narrowed
-by bisection until the joint simulation's bound is just within the limit. Every policy that is promised was simulated
-as a whole; that no other one is faster is proven for problem A at that budget only.
+Problem A, where accuracy costs of layers add up, is solved by a method, which may be exact. Problem B, where accuracy
+is what the whole network does under all choices at once, is what counts: the additive budget is then widened or
+narrowed by bisection until the joint simulation's bound is just within the limit. Every policy that is promised was
+simulated as a whole; that no other one is faster is proven for problem A at that budget only.
 """
 
 from collections.abc import Iterator
@@ -47,8 +47,8 @@ FRONT_POINTS: Final = 9
 class Settings:
     """What a search is asked for; the same settings, seed and profiles give the same policy.
 
-    `sensitivity_images` of the search split give the additive costs, `judged_images` judge whole policies. `most_priced`
-    bounds how many policies a method may price.
+    `sensitivity_images` of the search split give the additive costs, `judged_images` judge whole policies.
+    `most_priced` bounds how many policies a method may price.
     """
 
     max_accuracy_drop: float = 0.005
@@ -330,7 +330,8 @@ def _front(search: Search, tables: Surrogate, best: Solution) -> tuple[Point, ..
     """Latency against the additive drop, exact at each of its budgets, and the joint bound where it is known."""
     most = max(2 * best.penalty, units(2 * search.settings.max_accuracy_drop), 8)
     found: dict[tuple[int, ...], Solution] = {}
-    for budget in np.unique(np.geomspace(1, most, FRONT_POINTS - 1).astype(np.int64)).tolist() + [best.penalty, 0]:
+    budgets = np.unique(np.geomspace(1, most, FRONT_POINTS - 1).astype(np.int64)).tolist()
+    for budget in (*budgets, best.penalty, 0):
         solution = solved(search, tables, int(budget), "exact")
         if solution is not None:
             found[tuple(solution.policy.tolist())] = solution

@@ -7,7 +7,6 @@ from collections import Counter
 from functools import lru_cache
 from math import prod
 
-
 from autoprivacy.agent.coupling import Requantised, Site
 from autoprivacy.networks.integer_network import Image
 from autoprivacy.protocol._native import STRIPE
@@ -25,7 +24,9 @@ def window_sizes(shape: Image, windows: Windows | None) -> tuple[tuple[int, int]
     """How many results of one channel take the greatest of how many values: (values, results)."""
     if windows is None:
         return ((1, prod(shape[1:])),)
-    step = AgreedNonlinear("", "", (1, *shape[1:]), (0,), 1, True, None, windows, 2, (2,))
+    step = AgreedNonlinear(
+        "", "", (1, *shape[1:]), (0,), 1, relu=True, maximum=None, windows=windows, modulus_in=2, moduli_out=(2,)
+    )
     sources, _ = windows_of(step)
     return tuple(sorted(Counter((sources >= 0).sum(axis=0).tolist()).items()))
 

@@ -4,7 +4,7 @@
 |---|---|
 | w, a, t | weight bits, activation bits, plaintext modulus |
 | delta | noise of a response in units of the plaintext |
-| error | deviation of the integer error, root mean square over channels, in steps of what the accumulators become at 8 bits |
+| error | deviation of the integer error (root mean square over channels), in steps of what comes out at 8 bits |
 | d0, d1 | bits that a response drops |
 
 t is the least that holds the accumulators for all widths of other layers. How far a decryption error is tolerated
@@ -44,7 +44,10 @@ from autoprivacy.protocol.security import SecurityLabel
 from autoprivacy.protocol.transport import HEADER_BYTES
 from autoprivacy.protocol.wire import Response, response_bytes
 
-DROPPED_DELTAS: Final = (None, *(2.0**bits for bits in (-56, -48, -40, -32, -24, -18, -14, -11, -8, -6, -5, -4, -3, -2, -1)))
+DROPPED_DELTAS: Final = (
+    None,
+    *(2.0**bits for bits in (-56, -48, -40, -32, -24, -18, -14, -11, -8, -6, -5, -4, -3, -2, -1)),
+)
 """What dropped bits may add to delta's deviation, each of c0 and c1; None drops nothing."""
 
 MOST_ERROR: Final = 32.0
@@ -75,8 +78,9 @@ class Choices:
 class Option:
     """One policy of one layer, its seconds and its error.
 
-    `noise_bits` is -log2 of how often noise passes half of q / t anywhere in an inference: the usual rule asks for 40. What
-    rounding of shares adds under `uniform` is in `error`. `spoiled` is how often an inference fails, with `slots`.
+    `noise_bits` is -log2 of how often noise passes half of q / t anywhere in an inference: the usual rule asks for
+    40. What rounding of shares adds under `uniform` is in `error`. `spoiled` is how often an inference fails with
+    `slots`.
     """
 
     chosen: LayerPolicy
@@ -108,7 +112,7 @@ def layer_facts(coupling: Coupling, choices: Choices, shape: LinearShape, name: 
     for key, bits in coupling.least_bits[meets.layers].items():
         if not _within(key, len(meets.scope.layers), choices):
             continue
-        met = tuple(key[index] for index in deciding) + (key[own],)
+        met = (*(key[index] for index in deciding), key[own])
         worst[met] = max(worst.get(met, 0), bits)
     found: dict[tuple[int, int], set[int]] = {}
     for met, bits in worst.items():
@@ -144,7 +148,7 @@ def layer_options(
     `layers` is how many the network has: error-free options fail less than 2^-40 all together.
     """
     maker = _Maker(facts, coupling, choices, pricing, layers)
-    found = []
+    found: list[Option] = []
     for set_choice in choices.sets:
         try:
             for (w, a), bits in sorted(facts.t_bits.items()):
@@ -166,9 +170,7 @@ class _Tiles:
 
 
 class _Maker:
-    def __init__(
-        self, facts: LayerFacts, coupling: Coupling, choices: Choices, pricing: Pricing, layers: int
-    ) -> None:
+    def __init__(self, facts: LayerFacts, coupling: Coupling, choices: Choices, pricing: Pricing, layers: int) -> None:
         self._facts, self._coupling, self._choices, self._pricing = facts, coupling, choices, pricing
         self._failure_bits = FAILURE_BITS + log2(layers)
         self._tiles: dict[tuple[SetChoice, int, int], _Tiles] = {}
@@ -204,7 +206,9 @@ class _Maker:
         worst = np.sqrt(variance.max(axis=1)[:, None] + added)
         seconds = np.array(
             [
-                self._seconds(LayerPolicy("coefficients", set_choice.n, he_set.limbs, t, tiles.tiles[i], w, a), responses)
+                self._seconds(
+                    LayerPolicy("coefficients", set_choice.n, he_set.limbs, t, tiles.tiles[i], w, a), responses
+                )
                 for i in fitting
             ]
         )
@@ -232,7 +236,9 @@ class _Maker:
                 None,
                 responses[response[at]],
             )
-            yield Option(policy, set_choice, t_bits, float(seconds.ravel()[kept[at]]), error, float(tails[at]) - outputs)
+            yield Option(
+                policy, set_choice, t_bits, float(seconds.ravel()[kept[at]]), error, float(tails[at]) - outputs
+            )
 
     def _fits(self, he_set: HeSet, response: Response, bound: int) -> bool:
         """Whether circuit privacy has room over noise of this bound."""
@@ -349,8 +355,7 @@ _Row: TypeAlias = tuple[AnyTile, float, Floats, float, int]
 def _beats(a: _Row, b: _Row) -> bool:
     """Whether one tile is quicker than another and no noisier."""
     return a is not b and bool(
-        a[1] < b[1] and a[2].mean() <= b[2].mean() and a[2].max() <= b[2].max()
-        and a[3] <= b[3] and a[4] <= b[4]
+        a[1] < b[1] and a[2].mean() <= b[2].mean() and a[2].max() <= b[2].max() and a[3] <= b[3] and a[4] <= b[4]
     )
 
 
@@ -423,6 +428,7 @@ def _responses(room: float, set_choice: SetChoice, limbs: int) -> tuple[Response
 
 def _dropping(response: Response, n: int) -> float:
     """What dropped bits add to the variance of e."""
+
     def of(bits: int) -> float:
         return (4.0**bits + 2) / 12 if bits else 0.0
 

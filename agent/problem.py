@@ -7,8 +7,8 @@
 | term | seconds that several layers decide together, a table over one attribute of each; infinite where forbidden |
 | penalty | what an option costs in accuracy, in whole units of `UNIT`; penalties of layers add up (problem A) |
 
-latency(policy) = constant + the sum of the options' seconds + the sum of the terms. Penalties are whole numbers, so that
-sums and comparisons with the budget are exact in every method.
+latency(policy) = constant + the sum of the options' seconds + the sum of the terms. Penalties are whole numbers, so
+that sums and comparisons with the budget are exact in every method.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
-    """Seconds over the attributes of `layers`: table (A_1, A_2, ...), `attributes[i]` (O_i,) the attribute of each option.
+    """Seconds over attributes of `layers`: table (A_1, A_2, ...), `attributes[i]` (O_i,) the attribute of each option.
 
     `forbids` says that some entry is infinite.
     """
@@ -147,9 +147,9 @@ class Problem:
         Option A beats B if its penalty is no greater, what terms forbid with A they forbid with B, and A's seconds are
         no more even where terms favour B most. So an optimum for every budget is left [Goldstein].
         """
-        kept = [np.arange(layer.size) for layer in self.layers]
+        kept = [self._front(index) for index in range(len(self.layers))]
+        problem = self.kept(kept)
         smaller = True
-        problem = self
         while smaller:
             smaller = False
             for index in range(len(self.layers)):
@@ -157,8 +157,38 @@ class Problem:
                 if len(alive) < len(kept[index]):
                     smaller = True
                     kept[index] = kept[index][alive]
-                    problem = self.kept(kept)
+                    problem = problem._narrowed(index, alive)  # noqa: SLF001
+            problem = self.kept(kept)
         return problem, tuple(kept)
+
+    def _front(self, index: int) -> Ints:
+        """Options of a layer that none with the same attributes beats in seconds and penalty."""
+        layer = self.layers[index]
+        columns = [np.zeros(layer.size, np.int64)]
+        columns += [self.terms[n].attributes[self.terms[n].layers.index(index)] for n in self.terms_of[index]]
+        _, group = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+        order = np.lexsort((np.arange(layer.size), layer.penalty, layer.seconds, group.ravel()))
+        found, least, before = [], 0, -1
+        for number in order.tolist():
+            if group.ravel()[number] != before or layer.penalty[number] < least:
+                found.append(number)
+                before, least = group.ravel()[number], layer.penalty[number]
+        return np.array(sorted(found), np.int64)
+
+    def _narrowed(self, index: int, alive: Ints) -> "Problem":
+        """Only the options `alive` of one layer, and of tables what they look at; cheaper than `kept`."""
+        layer = self.layers[index]
+        layers = list(self.layers)
+        layers[index] = Layer(layer.name, layer.seconds[alive], layer.penalty[alive], layer.family[alive])
+        terms = list(self.terms)
+        for number in self.terms_of[index]:
+            term = terms[number]
+            axis = term.layers.index(index)
+            used, positions = np.unique(term.attributes[axis][alive], return_inverse=True)
+            attributes = list(term.attributes)
+            attributes[axis] = positions.ravel().astype(np.int64)
+            terms[number] = Term(term.layers, tuple(attributes), np.take(term.table, used, axis=axis))
+        return Problem(tuple(layers), tuple(terms), self.constant_s)
 
     def _undominated(self, index: int) -> Ints:
         layer = self.layers[index]

@@ -77,7 +77,9 @@ def measure(
     """Measure what `file` does not hold yet, on the first `images` images of the split."""
     count = min(images, len(split.y))
     known = _known(file, coupling.baseline.trained_hash, count, seed)
-    missing = [each for each in _variations(coupling, quantiser, weight_bits, activation_bits) if each.name not in known]
+    missing = [
+        each for each in _variations(coupling, quantiser, weight_bits, activation_bits) if each.name not in known
+    ]
     made = Sensitivities(1, VERSION, coupling.baseline.trained_hash, count, seed, known)
     if not missing:
         return made
@@ -114,8 +116,7 @@ def _variations(
             network = quantiser.quantise(_widths(coupling, {layer: bits}, {}))
             found.append(Variation(f"{layer} weights {bits}", network))
         unit = float((coupling.units[layer, BASELINE_BITS, BASELINE_BITS] ** 2).mean()) ** 0.5
-        for error in ERRORS:
-            found.append(Variation(f"{layer} error {error}", coupling.baseline, layer, error / unit))
+        found += [Variation(f"{layer} error {error}", coupling.baseline, layer, error / unit) for error in ERRORS]
     for origin in dict.fromkeys(coupling.origin_of.values()):
         for bits in sorted({*activation_bits} - {BASELINE_BITS}):
             network = quantiser.quantise(_widths(coupling, {}, dict.fromkeys(coupling.readers_of(origin), bits)))

@@ -6,7 +6,7 @@ of a `Problem`. A policy's latency is then a sum of table entries, equal to `pre
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from autoprivacy.protocol.nonlinear_circuits import width_of
 from autoprivacy.protocol.policy import LayerPolicy
 from autoprivacy.protocol.transport import HEADER_BYTES
 
-Field: TypeAlias = str
-_FIELDS: Final = ("w", "a", "t", "t_bits")
+Field: TypeAlias = Literal["w", "a", "t", "t_bits"]
+_FIELDS: Final[tuple[Field, ...]] = ("w", "a", "t", "t_bits")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ class Surrogate:
         for name, options in zip(self.coupling.layers, self.options, strict=True):
             penalty = np.array([units(drop(name, option)) for option in options], np.int64)
             first: dict[tuple[object, ...], int] = {}
-            for number in sorted(range(len(options)), key=lambda index: options[index].seconds):  # noqa: B023
+            for number in sorted(range(len(options)), key=lambda index: options[index].seconds):
                 first.setdefault((*_kind(options[number]), int(penalty[number])), number)
             numbers = np.array(sorted(first.values()))
             kept.append(numbers)
@@ -74,10 +74,8 @@ class Surrogate:
             Layer(layer.name, layer.seconds, penalty, layer.family)
             for layer, penalty in zip(smaller.layers, penalties, strict=True)
         )
-        options = tuple(
-            tuple(own[number] for number in numbers) for own, numbers in zip(self.options, kept, strict=True)
-        )
-        return Surrogate(self.coupling, options, Problem(layers, smaller.terms, smaller.constant_s), self.unpriced)
+        problem = Problem(layers, smaller.terms, smaller.constant_s)
+        return Surrogate(self.coupling, _picked(self.options, kept), problem, self.unpriced)
 
     def only(self, wanted: Callable[[str, Option], bool]) -> "Surrogate":
         """The same with fewer options.
@@ -92,10 +90,7 @@ class Surrogate:
         for name, numbers in zip(self.coupling.layers, kept, strict=True):
             if not len(numbers):
                 raise Refused(f"layer {name}: no option of the space is left")
-        options = tuple(
-            tuple(own[number] for number in numbers) for own, numbers in zip(self.options, kept, strict=True)
-        )
-        return Surrogate(self.coupling, options, self.problem.kept(kept), self.unpriced)
+        return Surrogate(self.coupling, _picked(self.options, kept), self.problem.kept(kept), self.unpriced)
 
 
 def surrogate(coupling: Coupling, choices: Choices, pricing: Pricing, advance: Advance = lambda: None) -> Surrogate:
@@ -135,6 +130,11 @@ def steps(coupling: Coupling) -> int:
     return len(coupling.layers) + len(coupling.sites)
 
 
+def _picked(options: Sequence[tuple[Option, ...]], kept: Sequence[Ints]) -> tuple[tuple[Option, ...], ...]:
+    """The options of these numbers, layer by layer."""
+    return tuple(tuple(own[number] for number in numbers.tolist()) for own, numbers in zip(options, kept, strict=True))
+
+
 def _family(option: Option) -> tuple[object, ...]:
     """What one set for all layers has in common."""
     return option.set_choice, option.chosen.weight_bits, option.chosen.activation_bits
@@ -146,7 +146,13 @@ def _kind(option: Option) -> tuple[object, ...]:
 
 def _field(option: Option, name: Field) -> int:
     chosen = option.chosen
-    return {"w": chosen.weight_bits, "a": chosen.activation_bits, "t": chosen.t, "t_bits": option.t_bits}[name]
+    found: dict[Field, int] = {
+        "w": chosen.weight_bits,
+        "a": chosen.activation_bits,
+        "t": chosen.t,
+        "t_bits": option.t_bits,
+    }
+    return found[name]
 
 
 def _opening(coupling: Coupling, layer: str, option: Option, pricing: Pricing) -> float:
@@ -225,9 +231,7 @@ def _allowed(holds: bool) -> float:  # noqa: FBT001 - a truth, not a switch
     return 0.0 if holds else np.inf
 
 
-def _circuit_term(
-    site: Site, coupling: Coupling, options: Sequence[Sequence[Option]], pricing: Pricing
-) -> Term:
+def _circuit_term(site: Site, coupling: Coupling, options: Sequence[Sequence[Option]], pricing: Pricing) -> Term:
     """Seconds of a garbled layer, by all that decides its circuits."""
     fields: dict[str, set[Field]] = {}
     for layer in site.meeting:
@@ -249,10 +253,9 @@ def _circuit_term(
         moduli_out = irreducible({chosen[layer]["t"] for layer in site.readers} or {2})
         at = rule, modulus_in, moduli_out
         if at not in known:
-            # Where several layers are combined that cannot be, a share may not hold its values: another term forbids it.
+            # Layers may be combined here that another term forbids, with shares too small for their values.
             fits = not rule.starved and all(1 << rule.bits <= modulus for modulus in moduli_out)
             known[at] = pricing.circuit(circuit_work(site, *at)) if fits else np.inf
         return known[at]
 
     return _term([_axis(coupling, options, layer, needed) for layer, needed in fields.items()], seconds)
-

@@ -102,7 +102,8 @@ def _same(one: object, other: object) -> bool:
         return len(one) == len(other) and all(map(_same, one, other))
     if hasattr(one, "__dataclass_fields__"):
         return type(one) is type(other) and all(
-            _same(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)  # type: ignore[arg-type]
+            _same(getattr(one, each.name), getattr(other, each.name))
+            for each in fields(one)  # type: ignore[arg-type]
         )
     return bool(one == other)
 
@@ -170,4 +171,5 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) ->
         signs = rng.integers(0, 2, shape) * 2 - 1
         return np.where(rng.random(shape) < deviation**2, signs, 0).astype(np.int64)
     normal = rng.standard_normal(shape) * (deviation**2 - 1 / 6) ** 0.5
-    return np.floor(normal + rng.random(shape)).astype(np.int64)
+    found: Ints = np.floor(normal + rng.random(shape)).astype(np.int64)
+    return found

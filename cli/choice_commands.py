@@ -34,12 +34,12 @@ SAME_LATENCY = 1e-9
 def search(
     network: str, server: str, client: str, link: str | None, out: Path, settings: Settings, *, json: bool
 ) -> None:
-    """Search a policy; `out` is a file for it, or (without .json) a run folder that an interrupted search goes on in."""
+    """Search a policy; `out` is a file for it, or (without .json) a run folder in which a search can go on."""
     check(settings)
     trained = zoo.load(network)
     path_between = None if link is None else fit_link(machine_profile.find_link(link))
     deployment = Deployment(model_of(server), model_of(client), path_between)
-    profiles = (deployment.server.profile_id, deployment.client.profile_id)
+    profiles: tuple[str, ...] = (deployment.server.profile_id, deployment.client.profile_id)
     if path_between is not None:
         profiles = (*profiles, path_between.profile_id)
     folder = None if out.suffix == ".json" else out

@@ -1,7 +1,7 @@
 """How a long step shows itself, without knowing to whom."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[], None]
@@ -13,3 +13,9 @@ class Progress(Protocol):
     def __call__(self, title: str, total: int) -> AbstractContextManager[Advance]:
         """Begin a step."""
         ...
+
+
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Advance]:  # noqa: ARG001 - a `Progress`
+    """Shows nothing."""
+    yield lambda: None

@@ -11,7 +11,6 @@ matters, and penalties are whole numbers: no tolerance lets a policy pass the bu
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -91,7 +90,7 @@ class _Program:
     def _chosen(self, x: Floats, status: int) -> Ints:
         if status != 0:
             raise AssertionError(f"HiGHS ended with status {status}")
-        ends: tuple[int | Literal[0], ...] = (*self.offsets[1:], self.binaries)
+        ends = (*self.offsets[1:], self.binaries)
         return np.array([x[start:end].argmax() for start, end in zip(self.offsets, ends, strict=True)], np.int64)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from autoprivacy.agent.methods import exact
 from autoprivacy.agent.methods.interface import infeasible
 from autoprivacy.agent.problem import Ints, Problem
+from autoprivacy.common.errors import Refused
 
 
 def safest(problem: Problem, budget: int) -> Ints:
@@ -22,7 +23,7 @@ def safest(problem: Problem, budget: int) -> Ints:
         if total > budget:
             raise infeasible(problem, budget)
         found = exact.solve(only, total, np.random.default_rng(0), 0).policy
-    except exact.Refused:
+    except Refused:
         if sum(int(layer.penalty.min()) for layer in problem.layers) > budget:
             raise
         return exact.solve(problem, budget, np.random.default_rng(0), 0).policy

@@ -25,9 +25,7 @@ def solve(problem: Problem, budget: int, rng: np.random.Generator, most: int) ->
     names = [f"layer{index}" for index in range(len(problem.layers))]
 
     def asked(trial: "optuna.Trial") -> float:
-        chosen = [
-            trial.suggest_int(name, 0, layer.size - 1) for name, layer in zip(names, problem.layers, strict=True)
-        ]
+        chosen = [trial.suggest_int(name, 0, layer.size - 1) for name, layer in zip(names, problem.layers, strict=True)]
         seconds, penalty = pricer.price(np.array([chosen], np.int64), budget)
         over = max(0, int(penalty[0]) - budget) / max(1, budget)
         # Forbidden combinations, and those beyond the budget, rank behind the start, the farther the worse.

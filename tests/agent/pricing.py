@@ -43,7 +43,11 @@ class AnalyticPricing:
             size = work.n * log2(work.n) / (4096 * 12) * work.limbs
             if work.operation == "rotate":
                 size *= work.limbs + 1
-            return 1e-6 * size * (work.calls * HE_US[work.operation] + work.items * PRODUCT_US * (work.operation == "weighted_sum"))
+            return (
+                1e-6
+                * size
+                * (work.calls * HE_US[work.operation] + work.items * PRODUCT_US * (work.operation == "weighted_sum"))
+            )
         if work.operation == "transfer":
             return work.calls * self._frame_s + work.items * self._byte_s
         per_item = {"garble": 8e-9, "evaluate": 6e-9, "ot_send": 2e-8, "ot_receive": 3e-8}[work.operation]

@@ -56,9 +56,7 @@ def test_a_loss_in_one_draw_counts_as_its_share(
     assert 0 < bounds[0] < bounds[1]
 
 
-def test_images_gained_pay_for_images_lost(
-    monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement
-) -> None:
+def test_images_gained_pay_for_images_lost(monkeypatch: pytest.MonkeyPatch, space: Space, agreement: Agreement) -> None:
     before = [index % 20 >= 10 for index in range(400)]
     lost = [index % 100 != 10 and right for index, right in enumerate(before)]
     gained = [index % 100 == 60 or right for index, right in enumerate(lost)]

@@ -2,12 +2,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from autoprivacy.agent.accuracy import accuracy_drop
-from autoprivacy.agent.choosing import Found, Search, Settings, check, run
+from autoprivacy.agent.choosing import Found, Search, Settings, check, run, solved
 from autoprivacy.common.errors import BadInput, Refused
 from autoprivacy.common.progress import Advance
 from autoprivacy.common.records import load as load_record
@@ -28,7 +29,7 @@ def silent(title: str, total: int) -> Iterator[Advance]:  # noqa: ARG001 - the p
     yield lambda: None
 
 
-def search(folder: Path | None = None, **changes: object) -> Search:
+def search(folder: Path | None = None, **changes: Any) -> Search:
     settings = replace(SETTINGS, **changes)
     return Search(load("digits-cnn"), data.splits("digits-cnn"), AnalyticPricing(), settings, silent, folder=folder)
 
@@ -91,8 +92,6 @@ def test_no_method_beats_the_exact_one_at_its_budget(method: str) -> None:
     made = search()
     sensitivities = made.sensitivities()
     tables = made.surrogate().with_penalties(lambda layer, option: sensitivities.drop(made.coupling, layer, option))
-    from autoprivacy.agent.choosing import solved
-
     for budget in (100, 1000):
         best, other = (solved(made, tables, budget, name) for name in ("exact", method))
         assert best is not None
@@ -103,6 +102,6 @@ def test_no_method_beats_the_exact_one_at_its_budget(method: str) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"method": "annealing"}, {"weight_bits": (1, 8)}, {"activation_bits": (9,)}, {"method": "enumeration"}]
 )
-def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
+def test_settings_without_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         check(replace(SETTINGS, **wrong))

@@ -10,8 +10,8 @@ from autoprivacy.agent.sensitivity import ERRORS, Sensitivities, _variations, me
 from autoprivacy.agent.tails import between, classes_of, cuts, drawn
 from autoprivacy.common.progress import Advance
 from autoprivacy.networks import data, load, reference
-from autoprivacy.networks.graph import Add, Conv2d, Flatten, Linear, Network, ReLU
 from autoprivacy.networks.checkpoint import untrained
+from autoprivacy.networks.graph import Add, Conv2d, Flatten, Linear, Network, ReLU
 from autoprivacy.networks.quantisation import Quantiser
 
 BITS = (4, 8)
@@ -23,16 +23,15 @@ def silent(title: str, total: int) -> Iterator[Advance]:  # noqa: ARG001 - the p
 
 
 def residual() -> Network:
-    same = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1}
     return Network(
         "residual",
         (1, 8, 8),
         (
-            Conv2d("conv1", ("input",), 4, **same),
+            Conv2d("conv1", ("input",), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
             ReLU("relu1", ("conv1",)),
-            Conv2d("conv2", ("relu1",), 4, **same),
+            Conv2d("conv2", ("relu1",), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
             ReLU("relu2", ("conv2",)),
-            Conv2d("conv3", ("relu2",), 4, **same),
+            Conv2d("conv3", ("relu2",), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
             Add("add", ("conv3", "relu1")),
             ReLU("relu3", ("add",)),
             Flatten("flatten", ("relu3",)),

@@ -31,22 +31,20 @@ BITS = (4, 6, 8)
 
 def branching() -> Network:
     """A shortcut with a convolution of its own, one without, both kinds of pooling."""
-    same = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1}
-    one = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0, 0, 0), "groups": 1}
     return Network(
         "branching",
         (1, 8, 8),
         (
-            Conv2d("conv1", ("input",), 4, **same),
+            Conv2d("conv1", ("input",), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
             ReLU("relu1", ("conv1",)),
             MaxPool("max", ("relu1",), (2, 2), (2, 2)),
-            Conv2d("conv2", ("max",), 6, **same),
+            Conv2d("conv2", ("max",), 6, (3, 3), (1, 1), (1, 1, 1, 1)),
             ReLU("relu2", ("conv2",)),
-            Conv2d("conv3", ("relu2",), 6, **same),
-            Conv2d("shortcut", ("max",), 6, **one),
+            Conv2d("conv3", ("relu2",), 6, (3, 3), (1, 1), (1, 1, 1, 1)),
+            Conv2d("shortcut", ("max",), 6, (1, 1), (1, 1), (0, 0, 0, 0)),
             Add("add1", ("conv3", "shortcut")),
             ReLU("relu3", ("add1",)),
-            Conv2d("conv4", ("relu3",), 6, **same),
+            Conv2d("conv4", ("relu3",), 6, (3, 3), (1, 1), (1, 1, 1, 1)),
             Add("add2", ("conv4", "relu3")),
             ReLU("relu4", ("add2",)),
             AvgPool("mean", ("relu4",), (2, 2), (2, 2)),
