@@ -6,7 +6,7 @@ narrowed by bisection until the joint simulation's bound is just within the limi
 simulated as a whole; that no other one is faster is proven for problem A at that budget only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -246,7 +246,11 @@ def run(search: Search) -> Found:
     """
     sensitivities = search.sensitivities()
     whole = search.surrogate()
-    tables = whole.with_penalties(lambda layer, option: sensitivities.drop(search.coupling, layer, option))
+
+    def cost(layer: str, option: Option) -> float:
+        return sensitivities.drop(search.coupling, layer, option)
+
+    tables = whole.with_penalties(cost)
     best, drop, simulated = choose(search, tables)
     reduced, _ = tables.problem.reduced()
     return Found(
@@ -261,7 +265,7 @@ def run(search: Search) -> Found:
         options=tuple(map(len, whole.options)),
         options_reduced=tuple(layer.size for layer in reduced.layers),
         front=_front(search, tables, best),
-        ladder=tuple(_ladder(tables, best, search)),
+        ladder=tuple(_ladder(whole, cost, best, search)),
         why=tuple(_why(tables, best)),
         unpriced=whole.unpriced,
     )
@@ -345,14 +349,14 @@ def _front(search: Search, tables: Surrogate, best: Solution) -> tuple[Point, ..
     return tuple(points)
 
 
-def _ladder(tables: Surrogate, best: Solution, search: Search) -> Iterator[Rung]:
+def _ladder(whole: Surrogate, cost: Callable[[str, Option], float], best: Solution, search: Search) -> Iterator[Rung]:
     """What each freedom is worth, at the additive budget of what was found."""
     budget = max(best.penalty, 0)
 
     def wide(layer: str, option: Option) -> bool:  # noqa: ARG001 - one signature for all filters
         return option.chosen.weight_bits == option.chosen.activation_bits == BASELINE_BITS
 
-    ruled_bits = FAILURE_BITS + np.log2(len(tables.coupling.layers))
+    ruled_bits = FAILURE_BITS + np.log2(len(whole.coupling.layers))
 
     def ruled(layer: str, option: Option) -> bool:
         return wide(layer, option) and option.noise_bits >= ruled_bits
@@ -366,7 +370,7 @@ def _ladder(tables: Surrogate, best: Solution, search: Search) -> Iterator[Rung]
     )
     for name, wanted, with_method in rungs:
         try:
-            found = solved(search, tables.only(wanted), budget, with_method)
+            found = solved(search, whole.only(wanted).with_penalties(cost), budget, with_method)
         except Refused:
             found = None
         yield Rung(name, None if found is None else found.latency_s)

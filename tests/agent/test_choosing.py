@@ -105,3 +105,12 @@ def test_no_method_beats_the_exact_one_at_its_budget(method: str) -> None:
 def test_settings_without_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         check(replace(SETTINGS, **wrong))
+
+
+def test_the_usual_rule_has_its_rung() -> None:
+    found = run(search(weight_bits=(4, 8), activation_bits=(4, 8)))
+    by_name = {rung.name: rung.latency_s for rung in found.ladder}
+    ruled, tolerated = by_name["per layer at 2^-40, 8 bits"], by_name["per layer with tolerated errors, 8 bits"]
+    assert ruled is not None
+    assert tolerated is not None
+    assert found.latency_s <= tolerated <= ruled
