@@ -120,6 +120,7 @@ def confirm(
     reference_typical_s: float,
     rng: np.random.Generator,
     progress: Callable[[], None],
+    data_file: Path | None = None,
 ) -> Confirmation:
     """Run every contender on every image, in random order within each image.
 
@@ -136,9 +137,7 @@ def confirm(
     calls = calls_per_block(reference)
     blocks: list[float] = []
     with ExitStack() as stack:
-        clients = [
-            stack.enter_context(running(contender.policy, contender.agreement, network)) for contender in contenders
-        ]
+        clients = [stack.enter_context(running(each.policy, each.agreement, network, data_file)) for each in contenders]
         for client in clients:
             for image in images[:WARM_UP]:
                 client.infer(image)
@@ -158,13 +157,14 @@ def confirm(
 
 
 @contextmanager
-def running(policy: Policy, agreement: Agreement, network: str) -> Iterator[Client]:
+def running(policy: Policy, agreement: Agreement, network: str, data_file: Path | None = None) -> Iterator[Client]:
     """A client of a fresh server process on loopback, which ends with the context."""
     with tempfile.TemporaryDirectory() as folder:
         key, file = Path(folder) / "key", Path(folder) / "policy.json"
         new_key(key)
         save(policy, file)
         command = [sys.executable, "-m", "autoprivacy.protocol.serving", network, str(file), str(key)]
+        command += [] if data_file is None else [str(data_file)]
         log = Path(folder) / "server.log"
         with (
             log.open("w") as errors,

@@ -90,6 +90,7 @@ def tune(
     seed: int,
     fresh: bool,
     progress: Progress,
+    data_file: Path | None = None,
 ) -> tuple[MachineProfile, Found, Candidate, Confirmation]:
     """The whole chain for the network loaded from `source` (a name or a file); writes the run folder `out`.
 
@@ -120,6 +121,7 @@ def tune(
             reference_typical_s=model.reference_typical_s,
             rng=np.random.default_rng(seed),
             progress=advance,
+            data_file=data_file,
         )
     save(confirmation, out / "confirmation.json")
     settings = Run(

@@ -18,6 +18,7 @@ from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.prediction import Deployment, predict, used_components
 from autoprivacy.networks import data, zoo
+from autoprivacy.networks.user_data import splits_for
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.linear_layer import AnyTile
 from autoprivacy.protocol.plan import plan_network
@@ -32,7 +33,15 @@ SAME_LATENCY = 1e-9
 
 
 def search(
-    network: str, server: str, client: str, link: str | None, out: Path, settings: Settings, *, json: bool
+    network: str,
+    server: str,
+    client: str,
+    link: str | None,
+    out: Path,
+    settings: Settings,
+    data_file: Path | None,
+    *,
+    json: bool,
 ) -> None:
     """Search a policy; `out` is a file for it, or (without .json) a run folder in which a search can go on."""
     check(settings)
@@ -43,7 +52,7 @@ def search(
     if path_between is not None:
         profiles = (*profiles, path_between.profile_id)
     folder = None if out.suffix == ".json" else out
-    splits = data.splits(trained.network.name)
+    splits = splits_for(trained, data_file)
     made = Search(trained, splits, DeploymentPricing(deployment), settings, progress, VERSION, profiles, folder)
     found = run(made)
     path = out if folder is None else folder / "policy.json"
@@ -154,18 +163,26 @@ def export_policy(path: Path, *, json: bool) -> None:
 
 
 def confirm_policies(
-    network: str, policies: list[Path], profile: str, images: int, seed: int, path: Path | None, *, json: bool
+    network: str,
+    policies: list[Path],
+    profile: str,
+    images: int,
+    seed: int,
+    path: Path | None,
+    data_file: Path | None,
+    *,
+    json: bool,
 ) -> None:
     """Run policies from files."""
     model = model_of(profile)
     deployment = Deployment(model, model)
     contenders = []
     for file in policies:
-        policy, quantised, agreement = load_agreed(network, file)
+        policy, quantised, agreement = load_agreed(network, file, data_file)
         contenders.append(
             Contender(file.stem, policy, agreement, quantised, predict(plan_network(quantised, agreement), deployment))
         )
-    splits = data.splits(contenders[0].policy.network)
+    splits = splits_for(zoo.load(network), data_file)
     check_images(images, splits)
     split = splits.confirm
     with progress("running privately", images * len(contenders)) as advance:
@@ -177,6 +194,7 @@ def confirm_policies(
             reference_typical_s=model.reference_typical_s,
             rng=np.random.default_rng(seed),
             progress=advance,
+            data_file=data_file,
         )
     if path is not None:
         save(confirmation, path)
@@ -190,12 +208,20 @@ def check_images(images: int, splits: data.Splits) -> None:
 
 
 def tune_network(
-    network: str, path: Path | None, images: int, max_accuracy_drop: float, seed: int, *, fresh: bool, json: bool
+    network: str,
+    path: Path | None,
+    images: int,
+    max_accuracy_drop: float,
+    seed: int,
+    data_file: Path | None,
+    *,
+    fresh: bool,
+    json: bool,
 ) -> None:
     """The whole chain."""
     trained = zoo.load(network)
     run = path or Path("runs") / trained.network.name
-    splits = data.splits(trained.network.name)
+    splits = splits_for(trained, data_file)
     check_images(images, splits)
     _, found, plain, confirmation = tune(
         trained,
@@ -208,6 +234,7 @@ def tune_network(
         seed=seed,
         fresh=fresh,
         progress=progress,
+        data_file=data_file,
     )
     if not json:
         _show_choice(found.best, plain, found.policies, found.simulated)

@@ -80,6 +80,10 @@ TimeoutS = Annotated[
     float, typer.Option("--timeout-s", min=1, max=86400, help="Give up a peer that sends nothing whole for so long.")
 ]
 ProfileName = Annotated[str, typer.Argument(help="Name or folder of a profile.")]
+OwnData = Annotated[
+    Path | None,
+    typer.Option("--data", help="Your own images for a network of yours, an .npz file: x as it takes them, labels y."),
+]
 Images = Annotated[int, typer.Option(min=1, help="Images of the confirm split to run privately.")]
 
 
@@ -275,6 +279,7 @@ def predict(
     schedule: PredictedSchedule = ScheduleName.ONLINE,
     workers: Workers = 1,
     html: HtmlFile = None,
+    own_data: OwnData = None,
     json: Json = False,
 ) -> None:
     """Predict the latency of policies on a deployment, layer by layer; on several, if machines are repeated."""
@@ -282,7 +287,7 @@ def predict(
     from autoprivacy.models.deployments import LOOPBACK, pair
 
     model_commands.predict_policies(
-        network, policy, pair(server, client, link or [LOOPBACK]), schedule.value, workers, html, json=json
+        network, policy, pair(server, client, link or [LOOPBACK]), schedule.value, workers, html, own_data, json=json
     )
 
 
@@ -297,6 +302,7 @@ def compare(
     ] = ObjectiveName.TOTAL,
     workers: Workers = 1,
     html: HtmlFile = None,
+    own_data: OwnData = None,
     json: Json = False,
 ) -> None:
     """Compare policies over deployments: predicted latencies, the best for each, and regrets.
@@ -314,6 +320,7 @@ def compare(
         objective.value,
         workers,
         html,
+        own_data,
         json=json,
     )
 
@@ -342,6 +349,7 @@ def search(
     sensitivity_images: Annotated[int, typer.Option(min=1, help="Images that judge each layer alone.")] = 1000,
     judged_images: Annotated[int, typer.Option(min=1, help="Images that judge whole policies.")] = 5000,
     seed: Seed = 0,
+    own_data: OwnData = None,
     json: Json = False,
 ) -> None:
     """Find the policy of least predicted latency that is accurate enough."""
@@ -362,7 +370,7 @@ def search(
         judged_images=judged_images,
         seed=seed,
     )
-    choice_commands.search(network, server, client, link, out, settings, json=json)
+    choice_commands.search(network, server, client, link, out, settings, own_data, json=json)
 
 
 @policy_app.command("show")
@@ -425,6 +433,7 @@ def serve(
     ] = 4.0,
     clients: Annotated[int, typer.Option(min=1, help="Clients that are served at a time; others wait.")] = 4,
     spill_dir: SpillDir = None,
+    own_data: OwnData = None,
     profile_only: Annotated[
         bool, typer.Option("--profile-only", help="Only let `profile --peer` measure the link to this machine.")
     ] = False,
@@ -455,6 +464,7 @@ def serve(
         weight_budget_bytes=int(weight_memory_gib * 2**30),
         clients=clients,
         spill_dir=spill_dir,
+        data_file=own_data,
     )
 
 
@@ -502,12 +512,13 @@ def confirm(
     images: Images = 30,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="File for the measurements.")] = None,
+    own_data: OwnData = None,
     json: Json = False,
 ) -> None:
     """Run policies for real between two processes, and compare with their predictions."""
     from autoprivacy.cli import choice_commands
 
-    choice_commands.confirm_policies(network, policy, profile, images, seed, out, json=json)
+    choice_commands.confirm_policies(network, policy, profile, images, seed, out, own_data, json=json)
 
 
 @app.command()
@@ -520,12 +531,13 @@ def tune(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew even if the run folder holds a profile.")
     ] = False,
+    own_data: OwnData = None,
     json: Json = False,
 ) -> None:
     """Profile, fit, search, confirm: the whole chain on this machine."""
     from autoprivacy.cli import choice_commands
 
-    choice_commands.tune_network(network, out, images, max_accuracy_drop, seed, fresh=fresh, json=json)
+    choice_commands.tune_network(network, out, images, max_accuracy_drop, seed, own_data, fresh=fresh, json=json)
 
 
 VARIADIC = frozenset({"--policies", "--deployments"})

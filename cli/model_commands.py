@@ -16,7 +16,7 @@ from autoprivacy.models.latency_report import LatencyReport
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.machine_model import fit as fit_model
 from autoprivacy.models.operation_model import OperationModel
-from autoprivacy.models.prediction import Components, Prediction
+from autoprivacy.models.prediction import Prediction, used_components
 from autoprivacy.models.report import text
 from autoprivacy.profiler.machine import describe_software
 from autoprivacy.protocol.conversation import Schedule
@@ -109,13 +109,14 @@ def predict_policies(
     schedule: Schedule,
     workers: int,
     html: Path | None,
+    data_file: Path | None,
     *,
     json: bool,
 ) -> None:
     """Predict policies on deployments."""
     if html is not None:
         check_writable(html)
-    report = report_on(network, policies, deployments, schedule=schedule, workers=workers)
+    report = report_on(network, policies, deployments, schedule=schedule, workers=workers, data_file=data_file)
     _conclude(report, html, json=json)
 
 
@@ -127,13 +128,22 @@ def compare_policies(
     objective: Objective,
     workers: int,
     html: Path | None,
+    data_file: Path | None,
     *,
     json: bool,
 ) -> None:
     """Predict every policy on every deployment, and compare."""
     if html is not None:
         check_writable(html)
-    report = report_on(network, policies, deployments, schedule=schedule, objective=objective, workers=workers)
+    report = report_on(
+        network,
+        policies,
+        deployments,
+        schedule=schedule,
+        objective=objective,
+        workers=workers,
+        data_file=data_file,
+    )
     _conclude(report, html, json=json)
 
 
@@ -198,7 +208,7 @@ def show_prediction(prediction: Prediction, *, json: bool) -> None:
     if json:
         print_json(prediction)
         return
-    names = list(Components.__dataclass_fields__)
+    names = used_components(*(layer.components for layer in prediction.layers))
     rows = [
         [
             layer.name,

@@ -35,11 +35,12 @@ def serve(
     weight_budget_bytes: int,
     clients: int,
     spill_dir: Path | None,
+    data_file: Path | None,
 ) -> None:
     """Serve until interrupted; the address is the first line on standard output."""
     tls = _server_tls(certificate, certificate_key)
     parse_address(listen, secured=tls is not None)
-    _, quantised, agreement = load_agreed(network, policy_file)
+    _, quantised, agreement = load_agreed(network, policy_file, data_file)
     server = Server(
         quantised,
         agreement,

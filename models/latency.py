@@ -64,6 +64,7 @@ def report_on(
     schedule: Schedule = "online",
     objective: Objective | None = None,
     workers: int = 1,
+    data_file: Path | None = None,
 ) -> LatencyReport:
     """Predict every policy on every deployment; with an `objective` also compare them.
 
@@ -74,4 +75,4 @@ def report_on(
     for path in paths:
         load(Policy, path)
     found = load_deployments(deployments, workers=workers)
-    return build_report(network, paths, found, schedule=schedule, objective=objective)
+    return build_report(network, paths, found, schedule=schedule, objective=objective, data_file=data_file)

@@ -80,6 +80,7 @@ def build_report(
     *,
     schedule: Schedule = "online",
     objective: Objective | None = None,
+    data_file: Path | None = None,
 ) -> LatencyReport:
     """Predict every policy on every deployment; with an `objective` also compare them.
 
@@ -93,7 +94,7 @@ def build_report(
     today = datetime.now(UTC).date()
     facts, rows, called = [], [], ""
     for name, path in zip(labels(policies), policies, strict=True):
-        policy, quantised, agreement = load_agreed(network, path)
+        policy, quantised, agreement = load_agreed(network, path, data_file)
         planned = plan_network(quantised, agreement, schedule)
         facts.append(PolicyFacts(name, policy, weakest(policy)))
         rows.append(tuple(predict_plan(planned, each.deployment) for each in deployments))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autoprivacy.common.errors import BadInput
 from autoprivacy.networks.checkpoint import TrainedNetwork, as_channels_first
 from autoprivacy.networks.convolution import Floats, Ints
-from autoprivacy.networks.data import CALIBRATE, SEARCH, SEED, Splits, deal
+from autoprivacy.networks.data import CALIBRATE, SEARCH, SEED, Splits, deal, set_of, splits
 from autoprivacy.networks.graph import Network
 from autoprivacy.networks.npz import read_npz
 
@@ -48,6 +48,19 @@ def user_splits(path: Path, trained: TrainedNetwork) -> Splits:
         labelled = deal(x, _own_labels(trained, x), sizes)
         return Splits.of(f"{description}, labelled by the float network", labelled, "float network's own")
     return Splits.of(description, deal(x, y, sizes))
+
+
+def splits_for(trained: TrainedNetwork, path: Path | None) -> Splits:
+    """A user's own images from `path`, or without one those that go with a network of the zoo.
+
+    Raises:
+        BadInput: if the file cannot be used, or there is none and the network is not of the zoo.
+    """
+    if path is not None:
+        return user_splits(path, trained)
+    if set_of(trained.network.name) is None:
+        raise BadInput(f"no images go with {trained.network.name!r}; give your own by --data FILE.npz")
+    return splits(trained.network.name)
 
 
 def training_splits(path: Path, network: Network) -> Splits:

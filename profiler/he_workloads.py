@@ -134,7 +134,7 @@ def _inference(grid: GridSet, *, all_sizes: bool) -> Iterator[Workload]:
     n, request = grid.n, grid.request_bytes
     yield _workload(grid, grid.work("encrypt", bytes=request), _encrypt, seal=True)
     slots = grid.packing == "slots"
-    if all_sizes and not slots:
+    if all_sizes:
         yield _workload(grid, grid.work("receive", bytes=request), partial(_receive, with_share=False))
     yield _workload(grid, grid.work("receive_add_share", bytes=request), partial(_receive, with_share=True))
     yield _workload(grid, grid.work("to_ntt"), lambda p: partial(p.server.to_ntt, p.received))

@@ -2,8 +2,8 @@
 
 Beyond the most that are served at once clients wait, connected but not greeted, for as long as their own time-out.
 
-`python -m autoprivacy.protocol.serving NETWORK POLICY_FILE KEY_FILE` serves one client on a free port and reveals
-shares: the other process of a confirmation. For anything else there is `autoprivacy serve`.
+`python -m autoprivacy.protocol.serving NETWORK POLICY_FILE KEY_FILE [DATA_FILE]` serves one client on a free port and
+reveals shares: the other process of a confirmation. For anything else there is `autoprivacy serve`.
 """
 
 import queue
@@ -20,9 +20,10 @@ from typing import Final, Self
 
 from autoprivacy.common.errors import AutoPrivacyError, BadInput
 from autoprivacy.common.records import load
-from autoprivacy.networks import data, zoo
+from autoprivacy.networks import zoo
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.networks.quantisation import Quantiser
+from autoprivacy.networks.user_data import splits_for
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.policy import Policy
@@ -36,11 +37,16 @@ ENDING_S: Final = 5.0
 """How long the end of the loop waits for each conversation that it cut off."""
 
 
-def load_agreed(network: str, policy_file: Path) -> tuple[Policy, QuantisedNetwork, Agreement]:
-    """A policy, its network at the policy's widths, and what both parties agree on."""
+def load_agreed(
+    network: str, policy_file: Path, data_file: Path | None = None
+) -> tuple[Policy, QuantisedNetwork, Agreement]:
+    """A policy, its network at the policy's widths, and what both parties agree on.
+
+    `data_file` holds a user's own images, on which a network that is not of the zoo is calibrated.
+    """
     trained = zoo.load(network)
     policy = load(Policy, policy_file)
-    quantised = Quantiser(trained, data.splits(trained.network.name).calibrate.x).quantise(policy.widths())
+    quantised = Quantiser(trained, splits_for(trained, data_file).calibrate.x).quantise(policy.widths())
     return policy, quantised, agree(quantised, policy)
 
 
@@ -152,13 +158,13 @@ def _converse(server: Server, connection: socket.socket, *, tls: TlsEnd | None, 
 
 def main() -> None:
     """Serve one client that confirms."""
-    network, policy_file, key_file = sys.argv[1:]
+    network, policy_file, key_file, *data_file = sys.argv[1:]
 
     def report(line: str) -> None:
         print(line, flush=True)  # noqa: T201 - the confirming process reads it
 
     try:
-        _, quantised, agreement = load_agreed(network, Path(policy_file))
+        _, quantised, agreement = load_agreed(network, Path(policy_file), Path(data_file[0]) if data_file else None)
         server = Server(quantised, agreement, load_key(Path(key_file)), reveal_for_testing=True)
         serve(server, "127.0.0.1:0", report, once=True)
     except AutoPrivacyError as error:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from autoprivacy.common.errors import BadInput
+from autoprivacy.networks import data, zoo
 from autoprivacy.networks.checkpoint import TrainedNetwork, TrainingRecord
 from autoprivacy.networks.data import Split, Splits
 from autoprivacy.networks.schedules import SCHEDULES
-from autoprivacy.networks.user_data import training_splits, user_splits
+from autoprivacy.networks.user_data import splits_for, training_splits, user_splits
 
 COUNT = 230
 
@@ -194,3 +195,14 @@ def test_damaged_files_are_refused(
     for missing in (path.parent / "none.npz", path.parent):
         with pytest.raises(BadInput, match=r"not a whole \.npz file \((No such file|Is a directory)"):
             user_splits(missing, trained)
+
+
+def test_a_network_of_the_zoo_has_its_own_images_and_others_need_some(tmp_path: Path) -> None:
+    trained = zoo.load("digits-cnn")
+    assert splits_for(trained, None).search.y.tolist() == data.splits("digits-cnn").search.y.tolist()
+    x = np.random.default_rng(1).random((240, *trained.network.input_shape)).astype(np.float32)
+    np.savez(tmp_path / "own.npz", x=x)
+    assert len(splits_for(trained, tmp_path / "own.npz").calibrate.y) == 24
+    stranger = replace(trained, network=replace(trained.network, name="stranger"))
+    with pytest.raises(BadInput, match="--data"):
+        splits_for(stranger, None)
