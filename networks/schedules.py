@@ -54,7 +54,7 @@ SCHEDULES: Final = {
     ),
     "lenet5": Schedule(PhaseSchedule(12, 0.05), PhaseSchedule(12, 2e-3), largest_shift=2, mirrored=False),
     "minionn": Schedule(PhaseSchedule(8, 0.1), PhaseSchedule(6, 1e-3)),
-    "resnet20": Schedule(PhaseSchedule(15, 0.2), PhaseSchedule(8, 1e-3)),
+    "resnet20": Schedule(PhaseSchedule(30, 0.2), PhaseSchedule(15, 1e-3)),
     "resnet32": Schedule(PhaseSchedule(16, 0.2), PhaseSchedule(8, 1e-3)),
     "mobilenetv2": Schedule(PhaseSchedule(20, 0.1), PhaseSchedule(10, 5e-4)),
 }

@@ -45,7 +45,7 @@ class ServerHe(Protocol[W, C, P]):
     operations: Counter[str]
 
     def encode_weights(self, values: IntArray) -> P | None:
-        """A multiplier of n signed integers, or None where all are zero."""
+        """A multiplier of n signed integers of at most t/2 each, or None where all are zero."""
         ...
 
     def receive(self, request: W, share: IntArray | None) -> C:

@@ -85,9 +85,11 @@ def computation(family, he_set, seed):
     if family.slots:
         weights = rng.integers(-(t // 2), t // 2, (inputs, n))
     else:
+        # A modulus holds the sums of a layer, hence its weights: none is a multiple of t but zero.
+        heaviest = min(HEAVIEST, t // 2)
         weights = np.zeros((inputs, n), np.int64)
         for row in weights:
-            row[rng.choice(n, TAPS, replace=False)] = rng.integers(-HEAVIEST, HEAVIEST + 1, TAPS)
+            row[rng.choice(n, TAPS, replace=False)] = rng.integers(-heaviest, heaviest + 1, TAPS)
     weights[rng.random(inputs) < 0.2] = 0
     return Computation(
         inputs=tuple(rng.integers(0, t, (inputs, n))),
