@@ -57,7 +57,12 @@ class Circuit:
         """How many input wires there are; they are wires 0 to `inputs` - 1."""
         return len(self.server_inputs)
 
-    @property
+    @cached_property
+    def server_count(self) -> int:
+        """How many input wires are the server's."""
+        return int(np.count_nonzero(self.server_inputs))
+
+    @cached_property
     def and_gates(self) -> int:
         """How many gates cost anything."""
         return int(np.count_nonzero(self.gates[:, 0] == Operation.AND))

@@ -99,7 +99,7 @@ def table_bytes(circuit: Circuit, instances: int) -> int:
 
 def server_label_bytes(circuit: Circuit, instances: int) -> int:
     """Bytes of the active labels of the server's inputs."""
-    return LABEL_BYTES * int(np.count_nonzero(circuit.server_inputs)) * instances
+    return LABEL_BYTES * circuit.server_count * instances
 
 
 def colour_bytes(circuit: Circuit, instances: int) -> int:
@@ -200,7 +200,7 @@ def garble(
 
 
 def _checked_bits(circuit: Circuit, server_bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    servers = int(np.count_nonzero(circuit.server_inputs))
+    servers = circuit.server_count
     if server_bits.ndim != 2 or server_bits.dtype != np.uint8 or len(server_bits) != servers or (server_bits > 1).any():
         raise ValueError(f"server_bits: give a ({servers}, instances) uint8 array of 0 and 1")
     return np.ascontiguousarray(server_bits)
