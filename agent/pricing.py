@@ -13,8 +13,8 @@ from typing import Protocol
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.models.layer_model import Where, part_of
 from autoprivacy.models.machine_model import LINK
-from autoprivacy.models.prediction import Deployment
-from autoprivacy.protocol.plan import Work, hidden_share
+from autoprivacy.models.prediction import Deployment, predict
+from autoprivacy.protocol.plan import Plan, Work, hidden_share
 
 
 class Pricing(Protocol):
@@ -39,6 +39,14 @@ class Pricing(Protocol):
 
     def circuit(self, work: Iterable[Work]) -> float:
         """Seconds of a whole garbled layer, what both parties do at the same time counted once."""
+        ...
+
+    def inference(self, plan: Plan) -> float:
+        """Seconds of a whole inference.
+
+        Raises:
+            UnmodelledOperation: if some of it has no price.
+        """
         ...
 
 
@@ -72,6 +80,10 @@ class DeploymentPricing:
             return self.seconds(own) + self.once(own)
 
         return self.seconds(works) + self.once(works) - hidden_share(works) * min(of("garble"), of("evaluate"))
+
+    def inference(self, plan: Plan) -> float:
+        """Seconds of a whole inference."""
+        return predict(plan, self._deployment).latency_s
 
     @property
     def _is_loopback(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from math import log2
 
-from autoprivacy.protocol.plan import Work
+from autoprivacy.protocol.plan import Plan, Work
 
 HE_US = {  # microseconds at n = 4096 and one limb, of the order of docs/protocol.md's single operations
     "encrypt": 300.0,
@@ -37,6 +37,13 @@ class AnalyticPricing:
 
     def circuit(self, work: Iterable[Work]) -> float:
         return self.seconds(tuple(work))
+
+    def inference(self, plan: Plan) -> float:
+        """Every operation, what layers take beside it, and what their HE takes once."""
+        return sum(
+            self.layer_s + self.seconds(layer.work) + self.once(work for work in layer.work if work.n)
+            for layer in plan.layers
+        )
 
     def _one(self, work: Work) -> float:
         if work.operation in HE_US:
