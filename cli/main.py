@@ -353,7 +353,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the policy of least predicted latency that is accurate enough."""
-    from autoprivacy.agent.choosing import Settings
+    from autoprivacy.agent.searching import Settings
     from autoprivacy.cli import choice_commands
 
     if objective != "total":
