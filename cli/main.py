@@ -472,7 +472,7 @@ def serve(
 def infer(
     peer: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
     key_file: KeyFile,
-    input_file: Annotated[Path, typer.Option("--input", help="An .npy file: one float image (C, H, W).")],
+    input_file: Annotated[Path, typer.Option("--input", help="An .npy file: one image, (C, H, W) or (1, C, H, W).")],
     certificate: Certificate = None,
     timeout_s: TimeoutS = 30.0,
     emulate_rate_mbit: Annotated[
