@@ -22,6 +22,7 @@ AUTOPRIVACY_INLINE __m128i next_round_key(__m128i key, std::uint32_t round_const
 struct ScheduleConstants {
     std::uint32_t round[10][4 * kWidth];
     std::uint8_t order[16 * kWidth];
+    std::uint32_t first_word[4 * kWidth];
 };
 
 constexpr ScheduleConstants schedule_constants() {
@@ -32,26 +33,26 @@ constexpr ScheduleConstants schedule_constants() {
         for (std::uint32_t& word : all.round[r]) word = kRoundConstants[r];
     }
     for (int i = 0; i < 16 * kWidth; ++i) all.order[i] = order[i % 16];
+    for (int l = 0; l < kWidth; ++l) all.first_word[4 * l] = 0xFFFFFFFF;
     return all;
 }
 
 alignas(64) constexpr ScheduleConstants kScheduleConstants = schedule_constants();
 
-// Four key schedules for each block of a vector at once. word[j] holds word j of keys 0, 1, 2, 3 for j < 2, and of keys 1, 0, 3, 2
-// for the others: then two shuffles and two blends give two round keys, of which the odd one comes with its halves swapped. AES
-// rounds do not mind, as ShiftRows commutes with a rotation of the columns; blocks under odd keys go in and come out swapped too.
+// Four key schedules for each block of a vector at once: word[j] holds word j of keys 0, 1, 2, 3; two rounds of unpacking make the keys
+// of it.
 //
 // The next word 3 is SubWord(RotWord(word 3)) ^ word 0 ^ word 1 ^ word 2 ^ word 3 ^ constant, and AESENCLAST adds what `sum` holds of that. The
 // sum of the next four words is word 1 ^ word 3, so that one AESENCLAST for four keys and its shuffle are the only chain.
 struct FourKeys {
-    V word[4], one_swapped, sum_of_words;  // one_swapped: word[1] in the order of word[3]
+    V word[4], sum_of_words;
 
-    // Keys 2 * pair, and 2 * pair + 1 with its halves swapped.
+    // Keys 2 * pair and 2 * pair + 1.
     AUTOPRIVACY_METHOD void pair(int pair, V key[2]) const {
         const V a = pair == 0 ? unpack_lo32(word[0], word[1]) : unpack_hi32(word[0], word[1]);
         const V b = pair == 0 ? unpack_lo32(word[2], word[3]) : unpack_hi32(word[2], word[3]);
-        key[0] = low_then_high(a, b);
-        key[1] = low_then_high(b, a);
+        key[0] = unpack_lo64(a, b);
+        key[1] = unpack_hi64(a, b);
     }
 
     AUTOPRIVACY_METHOD V next_last(const ScheduleConstants* constants) const {
@@ -60,10 +61,8 @@ struct FourKeys {
 
     // `last` is what next_last gave; `round`: which keys these are.
     AUTOPRIVACY_METHOD void next(V last, int round, const ScheduleConstants* constants) {
-        if (round < 9) sum_of_words = sum(one_swapped, word[3], load(constants->round[round + 1]));
-        const V two = sum(word[3], last);
-        one_swapped = sum(word[2], two);
-        const V one = swap_words(one_swapped);
+        if (round < 9) sum_of_words = sum(word[1], word[3], load(constants->round[round + 1]));
+        const V two = sum(word[3], last), one = sum(word[2], two);
         word[0] = sum(word[1], one);
         word[1] = one;
         word[2] = two;
@@ -71,17 +70,57 @@ struct FourKeys {
     }
 };
 
-// out[k] = AES(key k, in[k]), k < 4, under the four keys of each block, odd ones with their halves swapped; with two per_key also
-// out[4 + k] = out[k] ^ AES(key k, in[k] ^ difference[k % 2]). The empty assembly statement keeps the order written here, which compilers
-// undo: what the next keys wait for comes first, then what fills the time.
+// The keys start ^ j for many tweaks j. The tweak is in word 0, so that SubWord sees it only from round key 1 on, which is that of tweak
+// 0 with j in all four words.
+struct TweakedKeys {
+    V start, one, word[4], sum_of_words;  // round keys 0 and 1, and the words of the latter, all for tweak 0
+    V offset[4], offsets;                 // of tweaks: of key k in all words, of key k in word k
+
+    explicit TweakedKeys(Block key) : start(broadcast(key)) {
+        const __m128i second = next_round_key(_mm_loadu_si128(reinterpret_cast<const __m128i*>(&key)), kRoundConstants[0]);
+        one = broadcast(second);
+        std::uint32_t words[4], each[4][4 * kWidth], all[4 * kWidth];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(words), second);
+        for (int j = 0; j < 4; ++j) word[j] = set32(words[j]);
+        sum_of_words = sum(sum(word[0], word[1]), sum(word[2], word[3]), set32(kRoundConstants[1]));
+        for (std::uint32_t i = 0; i < 4 * kWidth; ++i) {
+            for (std::uint32_t k = 0; k < 4; ++k) each[k][i] = 2 * (kWidth * (k / 2) + i / 4) + k % 2;
+            all[i] = each[i % 4][i];
+        }
+        for (int k = 0; k < 4; ++k) offset[k] = load(each[k]);
+        offsets = load(all);
+    }
+
+    // The words of round keys 1.
+    AUTOPRIVACY_METHOD FourKeys words(V first) const {
+        const V tweaks = add32(first, offsets);
+        return {{tweaks, sum(word[1], tweaks), sum(word[2], tweaks), sum(word[3], tweaks)}, sum_of_words};
+    }
+};
+
+// out[k] = AES(key k, in[k]), k < 4, under the four keys of each block: garbler half, evaluator half of vector 0, then of vector 1. With two
+// per_key also out[4 + k] = out[k] ^ AES(key k, in[k] ^ difference) ^ difference. The empty assembly statement keeps the order written here,
+// which compilers undo: what the next keys wait for comes first, then what fills the time.
 template <int per_key, class Meanwhile>
-AUTOPRIVACY_INLINE void encrypt_under_four(FourKeys keys, const V* difference, const V* in, V* out, const Meanwhile& meanwhile) {
+AUTOPRIVACY_INLINE void encrypt_under_four(const TweakedKeys& tweaked, std::uint32_t first_tweak, V difference, const V* in, V* out, const Meanwhile& meanwhile) {
     const ScheduleConstants* constants = &kScheduleConstants;
     asm("" : "+r"(constants));
+    const V first = set32(first_tweak);
+    FourKeys keys = tweaked.words(first);
     V blocks[4 * per_key];
-#pragma GCC unroll 11
-    for (int round = 0; round <= 10; ++round) {
-        V last = zero();
+    V last = keys.next_last(constants);
+    asm volatile("" : AUTOPRIVACY_REGISTER(last));
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+        const V tweak = add32(first, tweaked.offset[k]), key = sum(tweaked.one, tweak);
+        const V block = sum_where(sum(in[k], tweaked.start), tweak, load(constants->first_word));
+        blocks[k] = encrypt_round(block, key);
+        if constexpr (per_key == 2) blocks[4 + k] = encrypt_round(sum(block, difference), key);
+    }
+    keys.next(last, 1, constants);
+    meanwhile(1);
+#pragma GCC unroll 9
+    for (int round = 2; round <= 10; ++round) {
         if (round != 10) {
             last = keys.next_last(constants);
             asm volatile("" : AUTOPRIVACY_REGISTER(last));
@@ -95,11 +134,7 @@ AUTOPRIVACY_INLINE void encrypt_under_four(FourKeys keys, const V* difference, c
 #pragma GCC unroll 2
                 for (int k = 0; k < 2; ++k) {
                     V& block = blocks[4 * j + 2 * pair + k];
-                    if (round == 0) {
-                        block = j == 0 ? sum(in[2 * pair + k], key[k]) : sum(blocks[2 * pair + k], difference[k]);
-                    } else {
-                        block = round == 10 ? encrypt_last(block, key[k]) : encrypt_round(block, key[k]);
-                    }
+                    block = round == 10 ? encrypt_last(block, key[k]) : encrypt_round(block, key[k]);
                 }
             }
         }
@@ -107,7 +142,7 @@ AUTOPRIVACY_INLINE void encrypt_under_four(FourKeys keys, const V* difference, c
         meanwhile(round);
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < 4 * per_key; ++i) out[i] = i < 4 ? blocks[i] : sum(blocks[i], blocks[i - 4]);
+    for (int i = 0; i < 4 * per_key; ++i) out[i] = i < 4 ? blocks[i] : sum(blocks[i], blocks[i - 4], difference);
 }
 
 void round_keys_of(Block key, Block* out) {

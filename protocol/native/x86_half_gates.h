@@ -17,36 +17,18 @@ AUTOPRIVACY_INLINE V offsets_of(int v, std::uint32_t half) {
     return load(words);
 }
 
-// Word 0 of four keys, transposed: garbler half, evaluator half of vector 0, then of vector 1; `swapped`: evaluator half first.
-AUTOPRIVACY_INLINE V key_offsets(std::uint32_t swapped) {
-    std::uint32_t words[4 * kWidth];
-    for (std::uint32_t k = 0; k < 4; ++k) {
-        for (std::uint32_t l = 0; l < kWidth; ++l) words[4 * l + (k ^ swapped)] = 2 * (kWidth * (k / 2) + l) + k % 2;
-    }
-    return load(words);
-}
-
-AUTOPRIVACY_INLINE std::uint32_t word_of(Block x, int j) { return static_cast<std::uint32_t>((j < 2 ? x.lo : x.hi) >> (32 * (j % 2))); }
-
-// A hasher takes prepared labels, a and b of one vector of instances, then of the next. out[k] is the hash of in[k] less what is left to
-// `finish`, and, for the garbler (per_tweak two), out[4 + k] is the hash of label k xored to that of the label that differs by Delta.
+// A hasher takes prepared labels, a and b of one vector of instances, then of the next. out[k] is the hash of in[k] less what `finish` adds, and,
+// for the garbler (per_tweak two), out[4 + k] is the hash of label k xored to that of the label that differs by Delta, whose image is `difference`.
 struct Rekeyed {
-    V word[4], rest, offsets, swapped_offsets;
+    TweakedKeys keys;
 
-    explicit Rekeyed(Block start) : offsets(key_offsets(0)), swapped_offsets(key_offsets(1)) {
-        for (int j = 0; j < 4; ++j) word[j] = set32(word_of(start, j));
-        rest = sum(sum(word[0], word[1]), sum(word[2], word[3]), set32(kRoundConstants[0]));
-    }
-    AUTOPRIVACY_METHOD static V prepare_a(V label) { return sigma(label); }
-    AUTOPRIVACY_METHOD static V prepare_b(V label) { return swapped_sigma(label); }
+    explicit Rekeyed(Block start) : keys(start) {}
+    AUTOPRIVACY_METHOD static V prepare(V label) { return sigma(label); }
     template <int per_tweak, class Meanwhile>
-    AUTOPRIVACY_METHOD void hash(const V* in, const V* difference, V* out, std::uint32_t row, const Meanwhile& meanwhile) const {
-        const V first = set32(2 * row);
-        const FourKeys keys{{sum(word[0], add32(first, offsets)), word[1], word[2], word[3]}, word[1], sum(rest, add32(first, swapped_offsets))};
-        encrypt_under_four<per_tweak>(keys, difference, in, out, meanwhile);
+    AUTOPRIVACY_METHOD void hash(const V* in, V difference, V* out, std::uint32_t row, const Meanwhile& meanwhile) const {
+        encrypt_under_four<per_tweak>(keys, 2 * row, difference, in, out, meanwhile);
     }
-    AUTOPRIVACY_METHOD static V finish_a(V hash, V prepared) { return sum(hash, prepared); }
-    AUTOPRIVACY_METHOD static V finish_b(V hash, V prepared) { return swap_halves(sum(hash, prepared)); }
+    AUTOPRIVACY_METHOD static V finish(const V* hash, const V* prepared) { return sum(hash[0], hash[1], prepared[0], prepared[1]); }
 };
 
 struct Tmmo {
@@ -54,16 +36,14 @@ struct Tmmo {
     V offsets[4];
 
     explicit Tmmo(const Block* round_keys) : key(round_keys), offsets{offsets_of(0, 0), offsets_of(0, 1), offsets_of(1, 0), offsets_of(1, 1)} {}
-    AUTOPRIVACY_METHOD static V prepare_a(V label) { return label; }
-    AUTOPRIVACY_METHOD static V prepare_b(V label) { return label; }
+    AUTOPRIVACY_METHOD static V prepare(V label) { return label; }
     template <int per_tweak, class Meanwhile>
-    AUTOPRIVACY_METHOD void hash(const V* in, const V* difference, V* out, std::uint32_t row, const Meanwhile& meanwhile) const {
-        hash_of<per_tweak>(in, difference[0], out, broadcast(_mm_cvtsi32_si128(static_cast<int>(2 * row))));
-#pragma GCC unroll 11
-        for (int round = 0; round <= 10; ++round) meanwhile(round);
+    AUTOPRIVACY_METHOD void hash(const V* in, V difference, V* out, std::uint32_t row, const Meanwhile& meanwhile) const {
+        hash_of<per_tweak>(in, difference, out, broadcast(_mm_cvtsi32_si128(static_cast<int>(2 * row))));
+#pragma GCC unroll 10
+        for (int round = 1; round <= 10; ++round) meanwhile(round);
     }
-    AUTOPRIVACY_METHOD static V finish_a(V hash, V) { return hash; }
-    AUTOPRIVACY_METHOD static V finish_b(V hash, V) { return hash; }
+    AUTOPRIVACY_METHOD static V finish(const V* hash, const V*) { return sum(hash[0], hash[1]); }
 
 private:
     template <int per_tweak>
@@ -111,18 +91,18 @@ struct Operands {
 // Hashes the operands of a whole chunk, and finish(v, rows of its table) makes of vector v what comes out. While one group is hashed, the group
 // before is finished and the next one is prepared: a processor does not look far enough ahead to mix them by itself.
 template <int per_tweak, class Hasher, class Byte, class Finish>
-AUTOPRIVACY_INLINE void for_groups(const Hasher& hasher, const Operands& operands, const V* images, V (*raw)[2], V (*prepared)[2], V (*hashes)[4 * per_tweak],
+AUTOPRIVACY_INLINE void for_groups(const Hasher& hasher, const Operands& operands, V image, V (*raw)[2], V (*prepared)[2], V (*hashes)[4 * per_tweak],
                                    Byte* table, std::uint32_t row, std::size_t count, const Finish& finish) {
     const auto prepare = [&](std::size_t v) __attribute__((always_inline)) {
         raw[v][0] = operands.first(kWidth * v);
         raw[v][1] = operands.second(kWidth * v);
-        prepared[v][0] = Hasher::prepare_a(raw[v][0]);
-        prepared[v][1] = Hasher::prepare_b(raw[v][1]);
+        prepared[v][0] = Hasher::prepare(raw[v][0]);
+        prepared[v][1] = Hasher::prepare(raw[v][1]);
     };
     constexpr std::size_t vector_bytes = kWidth * kTableBytes;
     const std::size_t groups = (count + kGroup - 1) / kGroup;
     const auto hash = [&](std::size_t g, const auto& meanwhile) __attribute__((always_inline)) {
-        hasher.template hash<per_tweak>(prepared[2 * g], images, hashes[g], row + static_cast<std::uint32_t>(kGroup * g), meanwhile);
+        hasher.template hash<per_tweak>(prepared[2 * g], image, hashes[g], row + static_cast<std::uint32_t>(kGroup * g), meanwhile);
     };
     prepare(0);
     prepare(1);
@@ -157,20 +137,19 @@ struct Garbler {
     AUTOPRIVACY_METHOD void xor_gate(Labels& labels, const Instruction& instruction) const { xor_vectors(labels, instruction); }
 
     void and_gate(Labels& labels, const Instruction& instruction, std::uint8_t* table, std::uint32_t row, std::size_t count) const {
-        const V delta = broadcast(difference), images[2] = {Hasher::prepare_a(delta), Hasher::prepare_b(delta)};
+        const V delta = broadcast(difference);
         const Operands operands(labels, instruction, delta);
         const Block* c = labels.at(instruction.c);
         Block* out = labels.at(instruction.out);
         V raw[kChunkX86 / kWidth][2], prepared[kChunkX86 / kWidth][2], hashes[kChunkX86 / kGroup][8];
-        for_groups<2>(hasher, operands, images, raw, prepared, hashes, table, row, count, [&](std::size_t v, std::uint8_t* rows) __attribute__((always_inline)) {
+        for_groups<2>(hasher, operands, Hasher::prepare(delta), raw, prepared, hashes, table, row, count, [&](std::size_t v, std::uint8_t* rows) __attribute__((always_inline)) {
             const std::size_t at = kWidth * v;
             const V* hash = hashes[v / 2] + 2 * (v % 2);
             const V a = raw[v][0], mask_a = colour_mask(a), mask_b = colour_mask(raw[v][1]);
-            const V garbler = sum(Hasher::finish_a(hash[4], images[0]), both(delta, mask_b));
-            const V change = Hasher::finish_b(hash[5], images[1]);  // the evaluator half without label a
+            const V garbler = sum_where(hash[4], delta, mask_b), change = hash[5];  // the latter: the evaluator half without label a
             store_rows(rows, garbler, sum(change, a));
-            const V zeros = sum(Hasher::finish_a(hash[0], prepared[v][0]), Hasher::finish_b(hash[1], prepared[v][1]));
-            store(out + at, sum(zeros, both(garbler, mask_a), both(change, mask_b), load(c + at)));
+            const V zeros = Hasher::finish(hash, prepared[v]);
+            store(out + at, sum_where(sum_where(sum(zeros, load(c + at)), garbler, mask_a), change, mask_b));
         });
     }
 };
@@ -186,16 +165,15 @@ struct Evaluator {
         const Operands operands(labels, instruction, zero());
         const Block* c = labels.at(instruction.c);
         Block* out = labels.at(instruction.out);
-        const V images[2] = {zero(), zero()};
         V raw[kChunkX86 / kWidth][2], prepared[kChunkX86 / kWidth][2], hashes[kChunkX86 / kGroup][4];
-        for_groups<1>(hasher, operands, images, raw, prepared, hashes, table, row, count, [&](std::size_t v, const std::uint8_t* rows) __attribute__((always_inline)) {
+        for_groups<1>(hasher, operands, zero(), raw, prepared, hashes, table, row, count, [&](std::size_t v, const std::uint8_t* rows) __attribute__((always_inline)) {
             const std::size_t at = kWidth * v;
             const V* hash = hashes[v / 2] + 2 * (v % 2);
             const V a = raw[v][0], mask_a = colour_mask(a), mask_b = colour_mask(raw[v][1]);
             V garbler, evaluator;
             load_rows(rows, garbler, evaluator);
-            const V own = sum(Hasher::finish_a(hash[0], prepared[v][0]), Hasher::finish_b(hash[1], prepared[v][1]));
-            store(out + at, sum(own, both(garbler, mask_a), both(sum(evaluator, a), mask_b), load(c + at)));
+            const V own = Hasher::finish(hash, prepared[v]);
+            store(out + at, sum_where(sum_where(sum(own, load(c + at)), garbler, mask_a), sum(evaluator, a), mask_b));
         });
     }
 };

@@ -69,12 +69,23 @@ AUTOPRIVACY_INLINE V encrypt_last(V x, V key) { return _mm512_aesenclast_epi128(
 
 AUTOPRIVACY_INLINE V broadcast(Block x) { return broadcast(_mm_loadu_si128(reinterpret_cast<const __m128i*>(&x))); }
 
+// Of three at once where one instruction does it; and a ^ (b & c).
+#if AUTOPRIVACY_WIDTH == 4
+AUTOPRIVACY_INLINE V either(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+AUTOPRIVACY_INLINE V sum_where(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x78); }
+#else
+AUTOPRIVACY_INLINE V either(V a, V b, V c) { return either(either(a, b), c); }
+AUTOPRIVACY_INLINE V sum_where(V a, V b, V c) { return either(a, both(b, c)); }
+#endif
+
 template <class... Rest>
 AUTOPRIVACY_INLINE V sum(V a, V b, Rest... rest) {
     if constexpr (sizeof...(rest) == 0) {
         return either(a, b);
+    } else if constexpr (sizeof...(rest) == 1) {
+        return either(a, b, rest...);
     } else {
-        return sum(either(a, b), rest...);
+        return either(a, b, sum(rest...));
     }
 }
 
@@ -86,23 +97,8 @@ AUTOPRIVACY_INLINE V swap_halves(V x) { return AUTOPRIVACY_OP(shuffle, epi32)(x,
 AUTOPRIVACY_INLINE V first_word(V x) { return AUTOPRIVACY_OP(shuffle, epi32)(x, 0x00); }
 #endif
 
-// The lower half of each block of `low`, the upper half of `high`; and words 1, 0, 3, 2.
-#if AUTOPRIVACY_WIDTH == 1
-AUTOPRIVACY_INLINE V low_then_high(V low, V high) { return _mm_castps_si128(_mm_blend_ps(_mm_castsi128_ps(low), _mm_castsi128_ps(high), 0xC)); }
-AUTOPRIVACY_INLINE V swap_words(V x) { return _mm_shuffle_epi32(x, 0xB1); }
-#elif AUTOPRIVACY_WIDTH == 2
-AUTOPRIVACY_INLINE V low_then_high(V low, V high) {
-    return _mm256_castps_si256(_mm256_blend_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), 0xCC));
-}
-AUTOPRIVACY_INLINE V swap_words(V x) { return _mm256_shuffle_epi32(x, 0xB1); }
-#else
-AUTOPRIVACY_INLINE V low_then_high(V low, V high) { return _mm512_mask_blend_epi64(0xAA, low, high); }
-AUTOPRIVACY_INLINE V swap_words(V x) { return _mm512_shuffle_epi32(x, _MM_PERM_CDAB); }
-#endif
-
-// As block.h's, on every block; and with the halves of the result swapped.
-AUTOPRIVACY_INLINE V sigma(V x) { return sum(swap_halves(x), both(x, broadcast(_mm_set_epi64x(-1, 0)))); }
-AUTOPRIVACY_INLINE V swapped_sigma(V x) { return sum(x, both(swap_halves(x), broadcast(_mm_set_epi64x(0, -1)))); }
+// As block.h's, on every block.
+AUTOPRIVACY_INLINE V sigma(V x) { return sum_where(swap_halves(x), x, broadcast(_mm_set_epi64x(-1, 0))); }
 AUTOPRIVACY_INLINE V colour_mask(V x) { return sub32(zero(), both(first_word(x), set32(1))); }
 
 // Rows of two blocks each, first from `first`, second from `second`; and back.
