@@ -18,6 +18,7 @@ from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, read_li
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, folder_of
 from autoprivacy.profiler.check import check
 from autoprivacy.profiler.comparison import KINDS, Comparison, compare
+from autoprivacy.profiler.end_to_end import end_to_end
 from autoprivacy.profiler.link import STEPS, LinkMeter, measure_link
 from autoprivacy.profiler.profile import profile_machine
 from autoprivacy.protocol.tls import client_end
@@ -180,8 +181,28 @@ def _show_machine(profile: MachineProfile) -> None:
             for p in profile.parallel
         ],
     )
+    _show_end_to_end(profile)
     if profile.loopback is not None:
         _show_link(profile.loopback)
+
+
+def _show_end_to_end(profile: MachineProfile) -> None:
+    found = end_to_end(profile)
+    if found:
+        table(
+            "two processes over loopback, against the lesser of processors and link (million a second)",
+            ["operation", "items", "values", "reached", "processors", "link", "share"],
+            [
+                [
+                    each.operation,
+                    str(each.items),
+                    str(each.values or ""),
+                    *(f"{1e-6 * each.items / s:.1f}" for s in (each.quiet_s, each.processor_s, each.link_s)),
+                    f"{each.share:.0%}",
+                ]
+                for each in found
+            ],
+        )
 
 
 def _show_link(link: LinkProfile) -> None:
