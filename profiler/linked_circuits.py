@@ -4,7 +4,7 @@ Labels by oblivious transfer, tables as they are garbled, evaluation as they com
 connection, before the first batch.
 """
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -101,17 +101,19 @@ class Evaluator:
     """The client's side of one connection."""
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+        self._channel, self._receiver = channel, CorrelatedOtReceiver()
+        self._ready = False
 
-    @cached_property
-    def _receiver(self) -> CorrelatedOtReceiver:
-        receiver = CorrelatedOtReceiver()
-        self._channel.send(Kind.BASE_OT, receiver.offer_base())
-        receiver.finish_base(self._channel.receive(Kind.BASE_OT, ANSWER_BYTES))
-        return receiver
+    def prepare(self) -> None:
+        """The base transfers, unless they were done."""
+        if not self._ready:
+            self._channel.send(Kind.BASE_OT, self._receiver.offer_base())
+            self._receiver.finish_base(self._channel.receive(Kind.BASE_OT, ANSWER_BYTES))
+            self._ready = True
 
     def batch(self, circuit: int, instances: int) -> IntArray:
         """Evaluate one batch as it comes: the client's shares (moduli, instances) of what comes out."""
+        self.prepare()
         batch = batch_of(circuit, instances)
         own, _ = shares_of(circuit, instances)
         columns, labels = self._receiver.extend(nonlinear_layer.choices([batch], own))
@@ -121,6 +123,7 @@ class Evaluator:
 
     def transfers(self, count: int) -> None:
         """Oblivious transfers alone, of random choices."""
+        self.prepare()
         columns, _ = self._receiver.extend(_choices(count))
         self._channel.send(Kind.OT_COLUMNS, columns)
 
