@@ -1,12 +1,12 @@
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
 from autoprivacy.common.errors import ProfileMismatch
+from autoprivacy.common.progress import silent
 from autoprivacy.hwprofiles.machine_profile import MachineProfile
 from autoprivacy.profiler import check as checking
 from autoprivacy.profiler import workloads as settings
@@ -27,11 +27,6 @@ def listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listing all settings and asking what the processor is take a moment."""
     monkeypatch.setattr(settings, "workloads", listed)
     monkeypatch.setattr(checking, "describe_machine", machine)
-
-
-@contextmanager
-def silent(title: str, total: int) -> Iterator[object]:  # noqa: ARG001 - progress has these
-    yield lambda: None
 
 
 @cache
@@ -89,7 +84,7 @@ def test_what_drifted_is_said(steady: MachineProfile, factor: float, drifted: bo
 def test_another_machine_is_told_from_another_kernel(
     steady: MachineProfile,
     field: str,
-    value: object,
+    value: Any,
     holds: bool,  # noqa: FBT001
 ) -> None:
     machine = replace(steady.header.machine, **{field: value})
