@@ -11,7 +11,7 @@ from autoprivacy.networks import reference
 from autoprivacy.networks.data import Split
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.agreement import Agreement
-from autoprivacy.protocol.error_model import decryption_errors
+from autoprivacy.protocol.error_model import FAILURE_BITS, decryption_errors, network_failure_bits
 
 ERROR_DRAWS: Final = 3
 IMAGES_AT_ONCE: Final = 64
@@ -39,6 +39,8 @@ def classify(
     """Predicted class per image (N,); with an agreement, under one draw of its decryption errors."""
     rng = np.random.default_rng(seed)
     models = decryption_errors(network, agreement) if agreement else {}
+    if models and network_failure_bits(models) >= FAILURE_BITS:
+        models = {}
     moduli = {layer.name: layer.policy.t for layer in agreement.layers} if agreement else {}
     classes = []
     for start in range(0, len(x), IMAGES_AT_ONCE):
@@ -63,6 +65,8 @@ def accuracy_drop(
     """
     if right_before is None:
         right_before = classify(baseline, None, split.x, seed) == split.y
-    right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(ERROR_DRAWS)])
+    error_free = network_failure_bits(decryption_errors(network, agreement)) >= FAILURE_BITS
+    draws = 1 if error_free else ERROR_DRAWS
+    right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(draws)])
     upper = paired_upper(right_before - right.mean(axis=0))
-    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), ERROR_DRAWS)
+    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), draws)

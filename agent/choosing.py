@@ -6,63 +6,28 @@ narrowed by bisection until the joint simulation's bound is just within the limi
 simulated as a whole; that no other one is faster is proven for problem A at that budget only.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop, classify
-from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, colourings, couple
-from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.methods import exact, method
+from autoprivacy.agent.accuracy import AccuracyDrop
+from autoprivacy.agent.ladder import Rung, ladder
+from autoprivacy.agent.methods import exact
 from autoprivacy.agent.methods.interface import Solution
-from autoprivacy.agent.options import Choices, Option
-from autoprivacy.agent.pricing import Pricing
-from autoprivacy.agent.problem import UNIT, Ints, units
-from autoprivacy.agent.sensitivity import Sensitivities, measure
-from autoprivacy.agent.surrogate import Surrogate, steps, surrogate
-from autoprivacy.common.errors import BadInput, Refused
-from autoprivacy.common.progress import Progress
-from autoprivacy.common.records import load, record, save
-from autoprivacy.networks.checkpoint import TrainedNetwork
-from autoprivacy.networks.data import Split, Splits
-from autoprivacy.networks.quantisation import Quantiser
-from autoprivacy.protocol.agreeing import agree
-from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
-from autoprivacy.protocol.error_model import FAILURE_BITS
-from autoprivacy.protocol.he_interface import Packing
-from autoprivacy.protocol.policy import Policy, Provenance
-from autoprivacy.protocol.security import SecurityLabel
+from autoprivacy.agent.options import Option
+from autoprivacy.agent.problem import UNIT, units
+from autoprivacy.agent.searching import Search, solved
+from autoprivacy.agent.surrogate import Surrogate
+from autoprivacy.common.errors import Refused
+from autoprivacy.common.records import record
+from autoprivacy.protocol.policy import Policy
 
 MOST_SIMULATED: Final = 10
 """Joint simulations of one search."""
 
 FRONT_POINTS: Final = 9
-
-
-@record
-class Settings:
-    """What a search is asked for; the same settings, seed and profiles give the same policy.
-
-    `sensitivity_images` of the search split give the additive costs, `judged_images` judge whole policies.
-    `most_priced` bounds how many policies a method may price.
-    """
-
-    max_accuracy_drop: float = 0.005
-    latency_budget_s: float | None = None
-    method: str = "exact"
-    circuit_privacy: str = "uniform"
-    security: SecurityLabel = "he2024"
-    packings: tuple[Packing, ...] = ("coefficients", "slots")
-    weight_bits: tuple[int, ...] = (4, 5, 6, 8)
-    activation_bits: tuple[int, ...] = (4, 5, 6, 8)
-    sensitivity_images: int = 1000
-    judged_images: int = 5000
-    most_priced: int = 200_000
-    seed: int = 0
 
 
 @record
@@ -81,14 +46,6 @@ class Why:
     layer: str
     chosen: str
     next_cheaper: str
-
-
-@record
-class Rung:
-    """One step of the ladder of gains; None where the deployment has no price for it, or nothing keeps the limit."""
-
-    name: str
-    latency_s: float | None
 
 
 @record
@@ -111,146 +68,14 @@ class Found:
     unpriced: tuple[str, ...]
 
 
-@record
-class Simulations:
-    """Joint simulations by the policy's layers, so that a search that goes on need not repeat them."""
-
-    schema_version: Literal[1]
-    network_hash: str
-    images: int
-    seed: int
-    drops: dict[str, AccuracyDrop]
-
-
-@dataclass(slots=True, eq=False)
-class Search:
-    """One search: everything that its steps share. `folder` keeps what took long; None keeps nothing."""
-
-    trained: TrainedNetwork
-    data: Splits
-    pricing: Pricing
-    settings: Settings
-    progress: Progress
-    version: str = "0"
-    profiles: tuple[str, ...] = ()
-    folder: Path | None = None
-    _quantiser: Quantiser | None = field(default=None)
-    _coupling: Coupling | None = field(default=None)
-    _simulated: dict[str, AccuracyDrop] = field(default_factory=dict)
-    _right: NDArray[np.bool_] | None = field(default=None)
-
-    @property
-    def quantiser(self) -> Quantiser:
-        """Quantises at any widths."""
-        if self._quantiser is None:
-            self._quantiser = Quantiser(self.trained, self.data.calibrate.x)
-        return self._quantiser
-
-    @property
-    def coupling(self) -> Coupling:
-        """The graph's coupling, at all widths of the space."""
-        if self._coupling is None:
-            logits = self.trained.run(self.data.calibrate.x)
-            rms = float(np.sqrt((logits.astype(np.float64) ** 2).mean()))
-            widths = self.settings.weight_bits, self.settings.activation_bits
-            with self.progress("reading widths", colourings(self.quantiser, *widths)) as advance:
-                self._coupling = couple(self.quantiser, *widths, rms, advance)
-        return self._coupling
-
-    def choices(self) -> Choices:
-        """What every layer may choose from."""
-        settings = self.settings
-        privacy = CircuitPrivacy.parse(settings.circuit_privacy)
-        sets = set_choices(settings.packings, settings.security)
-        return Choices(sets, settings.weight_bits, settings.activation_bits, privacy, settings.security)
-
-    def surrogate(self) -> Surrogate:
-        """All options, priced."""
-        coupling = self.coupling
-        with self.progress("pricing options", steps(coupling)) as advance:
-            return surrogate(coupling, self.choices(), self.pricing, advance)
-
-    def sensitivities(self) -> Sensitivities:
-        """What layers cost alone."""
-        return measure(
-            self.coupling,
-            self.quantiser,
-            self.data.search,
-            self.settings.weight_bits,
-            self.settings.activation_bits,
-            images=self.settings.sensitivity_images,
-            seed=self.settings.seed,
-            progress=self.progress,
-            file=None if self.folder is None else self.folder / "sensitivities.json",
-        )
-
-    def policy(self, tables: Surrogate, chosen: Ints, *, method_name: str) -> Policy:
-        """The policy file of option numbers (layers,)."""
-        made_by = Provenance(self.version, method_name, self.profiles, "total", None, None)
-        return Policy(
-            schema_version=1,
-            network=self.trained.network.name,
-            network_hash=self.trained.hash,
-            circuit_privacy=self.settings.circuit_privacy,
-            security=self.settings.security,
-            layers=tables.policy(chosen),
-            made_by=made_by,
-        )
-
-    def simulate(self, tables: Surrogate, chosen: Ints, split: Split | None = None) -> AccuracyDrop:
-        """The joint drop of a policy, by default on the search split, where it is kept."""
-        policy = self.policy(tables, chosen, method_name="")
-        network = self.quantiser.quantise(tables.widths(chosen))
-        at = repr(policy.layers)
-        if split is None and not self._simulated:
-            self._simulated.update(self._kept_simulations())
-        if split is None and at in self._simulated:
-            return self._simulated[at]
-        agreement, seed, baseline = agree(network, policy), self.settings.seed, self.coupling.baseline
-        if split is not None:
-            return accuracy_drop(network, agreement, baseline, split, seed)
-        judged = self.judged
-        if self._right is None:
-            self._right = classify(baseline, None, judged.x, seed) == judged.y
-        found = accuracy_drop(network, agreement, baseline, judged, seed, right_before=self._right)
-        self._simulated[at] = found
-        if self.folder is not None:
-            kept = Simulations(1, self.trained.hash, len(judged.y), seed, dict(self._simulated))
-            save(kept, self.folder / "simulations.json")
-        return found
-
-    @property
-    def judged(self) -> Split:
-        """The images that whole policies are judged on."""
-        whole, count = self.data.search, self.settings.judged_images
-        return whole if count >= len(whole.y) else replace(whole, pixels=whole.pixels[:count], y=whole.y[:count])
-
-    def _kept_simulations(self) -> dict[str, AccuracyDrop]:
-        file = None if self.folder is None else self.folder / "simulations.json"
-        if file is None or not file.exists():
-            return {}
-        kept = load(Simulations, file)
-        same = (kept.network_hash, kept.images, kept.seed) == (
-            self.trained.hash,
-            len(self.judged.y),
-            self.settings.seed,
-        )
-        return dict(kept.drops) if same else {}
-
-
 def run(search: Search) -> Found:
     """Search, and say what was found.
 
     Raises:
         Refused: if no policy keeps the limit; says how close the best came.
     """
-    sensitivities = search.sensitivities()
-    whole = search.surrogate()
-
-    def cost(layer: str, option: Option) -> float:
-        return sensitivities.drop(search.coupling, layer, option)
-
-    tables = whole.with_penalties(cost)
+    search.sensitivities()
+    whole, tables = search.surrogate(), search.tables()
     best, drop, simulated = choose(search, tables)
     reduced, _ = tables.problem.reduced()
     return Found(
@@ -265,7 +90,7 @@ def run(search: Search) -> Found:
         options=tuple(map(len, whole.options)),
         options_reduced=tuple(layer.size for layer in reduced.layers),
         front=_front(search, tables, best),
-        ladder=tuple(_ladder(whole, cost, best, search)),
+        ladder=ladder(search, best),
         why=tuple(_why(tables, best)),
         unpriced=whole.unpriced,
     )
@@ -281,7 +106,7 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
     if settings.latency_budget_s is not None:
         found = exact.most_accurate(tables.problem, settings.latency_budget_s)
         with search.progress("simulating", 1) as advance:
-            drop = search.simulate(tables, found.policy)
+            drop = search.simulate(search.policy(tables, found.policy, method_name=""))
             advance()
         return found, drop, 1
     limit = settings.max_accuracy_drop
@@ -296,7 +121,7 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
             if solution is None:
                 low = budget
             else:
-                drop = search.simulate(tables, solution.policy)
+                drop = search.simulate(search.policy(tables, solution.policy, method_name=""))
                 closest = min(closest, drop.upper)
                 if drop.upper <= limit:
                     low = budget
@@ -313,16 +138,6 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
             f"{tried} simulated ones is {np.ceil(closest * 1e4) / 1e4:.2%}: allow that much with --max-accuracy-drop"
         )
     return *best, tried
-
-
-def solved(search: Search, tables: Surrogate, budget: int, name: str | None = None) -> Solution | None:
-    """What a method finds within a budget, by default the method that the search was asked for."""
-    settings = search.settings
-    rng = np.random.default_rng(settings.seed)
-    try:
-        return method(name or settings.method)(tables.problem, budget, rng, settings.most_priced)
-    except Refused:
-        return None
 
 
 def _promising(policy: Policy, best: Solution, drop: AccuracyDrop) -> Policy:
@@ -344,37 +159,9 @@ def _front(search: Search, tables: Surrogate, best: Solution) -> tuple[Point, ..
     for solution in sorted(found.values(), key=lambda each: (each.penalty, each.latency_s)):
         if solution.latency_s < least:
             least = solution.latency_s
-            known = search._simulated.get(repr(tables.policy(solution.policy)))  # noqa: SLF001 - its own module
+            known = search.simulated(search.policy(tables, solution.policy, method_name=""))
             points.append(Point(solution.latency_s, solution.penalty * UNIT, None if known is None else known.upper))
     return tuple(points)
-
-
-def _ladder(whole: Surrogate, cost: Callable[[str, Option], float], best: Solution, search: Search) -> Iterator[Rung]:
-    """What each freedom is worth, at the additive budget of what was found."""
-    budget = max(best.penalty, 0)
-
-    def wide(layer: str, option: Option) -> bool:  # noqa: ARG001 - one signature for all filters
-        return option.chosen.weight_bits == option.chosen.activation_bits == BASELINE_BITS
-
-    ruled_bits = FAILURE_BITS + np.log2(len(whole.coupling.layers))
-
-    def ruled(layer: str, option: Option) -> bool:
-        return wide(layer, option) and option.noise_bits >= ruled_bits
-
-    rungs = (
-        ("best uniform set at 2^-40, 8 bits", ruled, "uniform"),
-        ("best uniform set with tolerated errors, 8 bits", wide, "uniform"),
-        ("best uniform set with tolerated errors and widths", lambda *_: True, "uniform"),
-        ("per layer at 2^-40, 8 bits", ruled, "exact"),
-        ("per layer with tolerated errors, 8 bits", wide, "exact"),
-    )
-    for name, wanted, with_method in rungs:
-        try:
-            found = solved(search, whole.only(wanted).with_penalties(cost), budget, with_method)
-        except Refused:
-            found = None
-        yield Rung(name, None if found is None else found.latency_s)
-    yield Rung("per layer with tolerated errors and widths", best.latency_s)
 
 
 def _why(tables: Surrogate, best: Solution) -> Iterator[Why]:
@@ -402,18 +189,3 @@ def described(option: Option) -> str:
         f"{option.set_choice}, t of {option.t_bits} bits, {chosen.weight_bits}-bit weights, "
         f"{chosen.activation_bits}-bit activations{some}, {error}"
     )
-
-
-def check(settings: Settings) -> None:
-    """Refuse settings that make no sense.
-
-    Raises:
-        BadInput: naming the setting.
-    """
-    method(settings.method)
-    CircuitPrivacy.parse(settings.circuit_privacy)
-    for bits in (*settings.weight_bits, *settings.activation_bits):
-        if not 2 <= bits <= BASELINE_BITS:
-            raise BadInput(f"widths of {bits} bits: give 2 to {BASELINE_BITS}")
-    if settings.method == "enumeration":
-        raise BadInput("enumeration is for tests of small problems; use the method `exact`")

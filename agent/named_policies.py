@@ -1,28 +1,41 @@
-"""Policies of known systems' HE sets for a whole network, at the baseline's widths: what a search is compared with."""
+"""Policies of known systems' HE sets for a whole network, at the widths it has: what a search is compared with.
 
-from dataclasses import replace
+What a set cannot run under is decided here, once: circuit privacy must have room, and of packing `slots`, where one
+failure spoils a ciphertext, an inference may fail once in 2 to the power of `LEAST_SLOT_BITS`, as in the search's own
+space.
+"""
 
-from autoprivacy.common.errors import InsecureParameters, InvalidPolicy, UnmodelledOperation
-from autoprivacy.models.prediction import Deployment, predict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from autoprivacy.agent.options import LEAST_SLOT_BITS
+from autoprivacy.common.errors import InsecureParameters, InvalidPolicy
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.agreeing import agree, linear_shape
-from autoprivacy.protocol.agreement import Agreement
-from autoprivacy.protocol.named_sets import named_set
-from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.error_model import decryption_errors, network_failure_bits
+from autoprivacy.protocol.named_sets import NamedSet
 from autoprivacy.protocol.policy import Policy, Provenance
 from autoprivacy.protocol.wire import Response
 
+FLOODING: Final = "flood:40"
+"""The circuit privacy of sets that have no room for the search's own."""
 
-def named_agreement(
-    network: QuantisedNetwork, name: str, circuit_privacy: str, *, own_t: bool = True
-) -> tuple[Policy, Agreement]:
-    """A named set for every layer, under the search's circuit privacy; at the system's t, or the least that holds.
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A policy, or None; `note` says what was tried before it, and why that cannot run."""
+
+    policy: Policy | None
+    note: str
+
+
+def named_policy(network: QuantisedNetwork, chosen: NamedSet, circuit_privacy: str, *, own_t: bool) -> Policy:
+    """A named set for every layer; at the system's t, or at the least that holds.
 
     Raises:
-        InvalidPolicy: if its t, or circuit privacy, does not fit.
+        InvalidPolicy: if its t, or circuit privacy, does not fit, or it fails too often.
     """
-    chosen = named_set(name)
     least = least_modulus_bits(network)
     widths = {each.layer: each for each in network.widths.layers}
     layers = {}
@@ -43,15 +56,26 @@ def named_agreement(
         layers=layers,
         made_by=Provenance("", chosen.title, (), "total", None, None),
     )
-    return policy, agree(network, policy)
+    errors = decryption_errors(network, agree(network, policy))
+    bits = network_failure_bits(errors)
+    if chosen.packing == "slots" and bits < LEAST_SLOT_BITS:
+        raise InvalidPolicy(
+            f"one coefficient that fails spoils a ciphertext, and an inference fails {2.0**-bits:.2g} times"
+        )
+    return policy
 
 
-def named_latency(
-    network: QuantisedNetwork, name: str, circuit_privacy: str, deployment: Deployment, *, own_t: bool = True
-) -> float | str:
-    """Predicted seconds of a named set, or why there is no prediction."""
-    try:
-        _, agreement = named_agreement(network, name, circuit_privacy, own_t=own_t)
-        return predict(plan_network(network, agreement), deployment).latency_s
-    except (InvalidPolicy, InsecureParameters, UnmodelledOperation) as error:
-        return str(error)
+def fitting_policy(network: QuantisedNetwork, chosen: NamedSet, circuit_privacy: str, *, own_t: bool) -> Named:
+    """A named set under the circuit privacy that is asked for; where it has no room, under `FLOODING`.
+
+    Where the system's own t does not hold the accumulators, the least that does is tried.
+    """
+    reasons: list[str] = []
+    for own in (True, False) if own_t else (False,):
+        for privacy in dict.fromkeys((circuit_privacy, FLOODING)):
+            try:
+                return Named(named_policy(network, chosen, privacy, own_t=own), "; ".join(dict.fromkeys(reasons)))
+            except (InvalidPolicy, InsecureParameters) as error:
+                t = "its own t" if own else "its least t"
+                reasons.append(f"not at {t} under {privacy}: {error}")
+    return Named(None, "; ".join(dict.fromkeys(reasons)))

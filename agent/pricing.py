@@ -8,13 +8,28 @@ chosen.
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
+import numpy as np
+
+from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.models.layer_model import Where, part_of
 from autoprivacy.models.machine_model import LINK
-from autoprivacy.models.prediction import Deployment
-from autoprivacy.protocol.plan import Work, hidden_share
+from autoprivacy.models.prediction import Deployment, predict
+from autoprivacy.protocol.plan import Plan, Work, table_pieces
+
+CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
+"""The parts that garbled layers have, each with what it takes once a layer."""
+
+
+class CircuitSeconds(NamedTuple):
+    """A garbled layer: all its seconds, those of garbling and of evaluating alone, and the pieces that tables go in."""
+
+    seconds: float
+    garble_s: float
+    evaluate_s: float
+    pieces: float
 
 
 class Pricing(Protocol):
@@ -37,8 +52,20 @@ class Pricing(Protocol):
         """Seconds that the parts of some work take once a layer, however much of it there is; the link's apart."""
         ...
 
-    def circuit(self, work: Iterable[Work]) -> float:
-        """Seconds of a whole garbled layer, what both parties do at the same time counted once."""
+    def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
+        """Seconds of one garbled layer, without what its parts take once a layer."""
+        ...
+
+    def turn(self, circuits: Floats) -> Floats:
+        """Seconds of all garbled layers of a turn, from the sums of their `CircuitSeconds` (fields, ...)."""
+        ...
+
+    def inference(self, plan: Plan) -> float:
+        """Seconds of a whole inference.
+
+        Raises:
+            UnmodelledOperation: if some of it has no price.
+        """
         ...
 
 
@@ -63,15 +90,24 @@ class DeploymentPricing:
         parts = dict.fromkeys((part_of(each), each.kernel) for each in work)
         return sum(self._constant(where) for where in parts if where != LINK)
 
-    def circuit(self, work: Iterable[Work]) -> float:
-        """Seconds of a whole garbled layer."""
+    def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
+        """Seconds of one garbled layer, without what its parts take once a layer."""
         works = tuple(work)
+        garble, evaluate = ([each for each in works if each.operation == name] for name in ("garble", "evaluate"))
+        return CircuitSeconds(self.seconds(works), self.seconds(garble), self.seconds(evaluate), table_pieces(garble))
 
-        def of(operation: str) -> float:
-            own = [each for each in works if each.operation == operation]
-            return self.seconds(own) + self.once(own)
+    def turn(self, circuits: Floats) -> Floats:
+        """Seconds of all garbled layers of a turn: all but one piece of the shorter party's work is hidden."""
+        parts = {part: self._constant((part, "")) for part in CIRCUIT_PARTS}
+        seconds, garble, evaluate, pieces = circuits
+        shorter = np.minimum(garble + parts["garble_s"], evaluate + parts["evaluate_s"])
+        hidden = (1 - 1 / np.maximum(1.0, pieces)) * shorter
+        found: Floats = seconds + sum(parts.values()) - hidden
+        return found
 
-        return self.seconds(works) + self.once(works) - hidden_share(works) * min(of("garble"), of("evaluate"))
+    def inference(self, plan: Plan) -> float:
+        """Seconds of a whole inference."""
+        return predict(plan, self._deployment).latency_s
 
     @property
     def _is_loopback(self) -> bool:

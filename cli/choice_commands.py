@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from autoprivacy.agent.choosing import Found as SearchFound
-from autoprivacy.agent.choosing import Search, Settings, check, run
+from autoprivacy.agent.choosing import run
 from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, Verdict, confirm
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.search import Candidate, Judged
+from autoprivacy.agent.searching import Search, Settings, check
 from autoprivacy.agent.tuning import tune
 from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
 from autoprivacy.cli.model_commands import model_of, show_prediction
@@ -77,8 +78,18 @@ def _show_found(found: SearchFound, settings: Settings) -> None:
         say(f"{why.layer}: {why.chosen}. Next cheaper: {why.next_cheaper}.")
     table(
         "the ladder of gains, at the same additive drop",
-        ["step", "predicted ms"],
-        [[rung.name, "none" if rung.latency_s is None else f"{1000 * rung.latency_s:.3f}"] for rung in found.ladder],
+        ["", "rung", "circuit privacy", "predicted ms", "drop at most, points", "note"],
+        [
+            [
+                rung.kind,
+                rung.name,
+                rung.circuit_privacy,
+                "none" if rung.latency_s is None else f"{1000 * rung.latency_s:.3f}",
+                "" if rung.drop is None else f"{100 * rung.drop.upper:.2f}",
+                rung.note,
+            ]
+            for rung in found.ladder
+        ],
     )
     rows = [
         [

@@ -353,7 +353,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the policy of least predicted latency that is accurate enough."""
-    from autoprivacy.agent.choosing import Settings
+    from autoprivacy.agent.searching import Settings
     from autoprivacy.cli import choice_commands
 
     if objective != "total":
@@ -472,7 +472,7 @@ def serve(
 def infer(
     peer: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
     key_file: KeyFile,
-    input_file: Annotated[Path, typer.Option("--input", help="An .npy file: one float image (C, H, W).")],
+    input_file: Annotated[Path, typer.Option("--input", help="An .npy file: one image, (C, H, W) or (1, C, H, W).")],
     certificate: Certificate = None,
     timeout_s: TimeoutS = 30.0,
     emulate_rate_mbit: Annotated[

@@ -94,6 +94,7 @@ def train_network(
     check_network(network)
     state = checkpoint.weights_path(path).with_suffix(".training.npz")
     for written in (path, checkpoint.weights_path(path)):
+        _check_spares(written, data_file, Path(name))
         check_writable(written)
     with progress(f"training {network.name}", training.total_steps(schedule, splits.train)) as advance:
         shown = 0
@@ -120,6 +121,11 @@ def train_network(
     checkpoint.save(trained, path)
     state.unlink(missing_ok=True)
     _show(trained, json=json)
+
+
+def _check_spares(written: Path, *read: Path | None) -> None:
+    if any(path is not None and path.exists() and written.resolve() == path.resolve() for path in read):
+        raise BadInput(f"{written}: is what the training reads, and would be overwritten; give --out another name")
 
 
 def _data_for(network: Network, name: str, data_file: Path | None) -> Splits:

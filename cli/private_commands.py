@@ -201,4 +201,5 @@ def _image(path: Path) -> "NDArray[np.float64]":
         raise BadInput(f"{path}: not an .npy file of numbers; write one with numpy.save") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
         raise BadInput(f"{path}: holds no array of numbers; write one float image (C, H, W) with numpy.save")
-    return found.astype(np.float64)
+    # Data sets keep images in batches.
+    return (found[0] if found.ndim == 4 and len(found) == 1 else found).astype(np.float64)

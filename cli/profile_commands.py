@@ -18,6 +18,7 @@ from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, read_li
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, folder_of
 from autoprivacy.profiler.check import check
 from autoprivacy.profiler.comparison import KINDS, Comparison, compare
+from autoprivacy.profiler.end_to_end import end_to_end
 from autoprivacy.profiler.link import STEPS, LinkMeter, measure_link
 from autoprivacy.profiler.profile import profile_machine
 from autoprivacy.protocol.tls import client_end
@@ -62,15 +63,12 @@ def profile_link(
     mine = machine_profile.find(client) if client else None
     meter = LinkMeter(peer, key, route)
     try:
+        theirs = _peer_profile(meter)
         with progress("measuring the link", STEPS[depth]) as advance:
             loopback = _is_loopback(peer)
             found = measure_link(meter, name, depth, advance, route=route, loopback=loopback)
-        content = meter.peer_profile()
     finally:
         meter.close()
-    theirs = import_bytes(content, "the peer's profile") if content else None
-    if isinstance(theirs, LinkProfile):
-        raise BadInput("the peer's profile is a link's; start it with the name of a machine profile")
     header = dataclasses.replace(
         found.header,
         client_profile=mine.header.id if mine else "",
@@ -83,6 +81,17 @@ def profile_link(
     write_link(link, folder / name)
     err.print(f"link profile written to {folder / name}")
     _show(link, json=json)
+
+
+def _peer_profile(meter: LinkMeter) -> MachineProfile | None:
+    """What the peer hands out, if anything, checked before time is spent on the link."""
+    content = meter.peer_profile()
+    if not content:
+        return None
+    found = import_bytes(content, "the peer's profile")
+    if isinstance(found, LinkProfile):
+        raise BadInput("the peer's profile is a link's; start it with the name of a machine profile")
+    return found
 
 
 def _is_loopback(peer: str) -> bool:
@@ -180,8 +189,28 @@ def _show_machine(profile: MachineProfile) -> None:
             for p in profile.parallel
         ],
     )
+    _show_end_to_end(profile)
     if profile.loopback is not None:
         _show_link(profile.loopback)
+
+
+def _show_end_to_end(profile: MachineProfile) -> None:
+    found = end_to_end(profile)
+    if found:
+        table(
+            "two processes over loopback, against the lesser of processors and link (million a second)",
+            ["operation", "items", "values", "reached", "processors", "link", "share"],
+            [
+                [
+                    each.operation,
+                    str(each.items),
+                    str(each.values or ""),
+                    *(f"{1e-6 * each.items / s:.1f}" for s in (each.quiet_s, each.processor_s, each.link_s)),
+                    f"{each.share:.0%}",
+                ]
+                for each in found
+            ],
+        )
 
 
 def _show_link(link: LinkProfile) -> None:
@@ -279,11 +308,13 @@ def check_profile(name: str, *, json: bool) -> None:
         ]
         table(f"{found.profile}, quiet µs", ["operation", "sets", "n", "items", "profile", "now", "ratio", ""], rows)
         say(f"the reference: {found.reference_ratio:.3f} times as long; settings (median): {found.median_ratio:.3f}")
+        if found.differing:
+            say(f"described otherwise: {', '.join(found.differing)}")
     if not found.holds:
         drifted = sum(setting.drifted for setting in found.settings)
-        what = (
-            f"other {', '.join(found.differing)}" if found.differing else f"{drifted} of {len(found.settings)} drifted"
-        )
+        what = f"{drifted} of {len(found.settings)} drifted"
+        if not found.same_machine:
+            what = f"other {', '.join(found.differing)}"
         raise ProfileMismatch(f"profile {found.profile} is not of this machine as it is now ({what}); measure again")
 
 

@@ -11,6 +11,7 @@ from autoprivacy.common.records import load, record, save
 from autoprivacy.hwprofiles.tables import read_table, write_table
 
 LINK_SCHEMA_VERSION: Final = 1
+DIRECTIONS: Final = ("up", "down", "both", "round_trip", "circuits")
 
 
 @record
@@ -19,8 +20,8 @@ class TransferSample:
 
     | column | meaning |
     |---|---|
-    | direction | up (client to server), down, both (both ways at once), or round_trip (a frame, and its echo) |
-    | message_bytes | content of one frame |
+    | direction | up (client to server), down, both (ways at once), round_trip (a frame, and its echo), circuits |
+    | message_bytes | content of one frame; of `circuits`: a garbled batch with its oblivious transfers, both ways |
     | messages | frames that one trial sends in a row |
     | trials | how often it was timed |
     | quiet_s, typical_s | 5 % quantile and median over trials of seconds a message |
@@ -140,8 +141,10 @@ def _check_quantiles(trips: RoundTrips, path: Path) -> None:
 
 
 def _check_transfer(sample: TransferSample, where: str) -> None:
-    if sample.direction not in {"up", "down", "both", "round_trip"}:
-        raise BadInput(f"{where}: column 'direction' is {sample.direction!r}; it must be up, down, both or round_trip")
+    if sample.direction not in DIRECTIONS:
+        raise BadInput(
+            f"{where}: column 'direction' is {sample.direction!r}; it must be one of {', '.join(DIRECTIONS)}"
+        )
     if not 0 < sample.quiet_s <= sample.typical_s:
         raise BadInput(
             f"{where}: quiet_s = {sample.quiet_s} must be above 0 and at most typical_s = {sample.typical_s}"

@@ -36,9 +36,19 @@ What was measured at it (`Measured`):
 """
 
 from dataclasses import asdict
+from typing import Final
 
 from autoprivacy.common.errors import BadInput
 from autoprivacy.common.records import record
+
+LINKED_CIRCUITS: Final = "linked_circuits"
+"""Batches of garbled circuits end to end between two processes over loopback: transfers, tables, evaluation."""
+
+LINKED_TRANSFERS: Final = "linked_transfers"
+"""Oblivious transfers, likewise."""
+
+END_TO_END: Final = frozenset({LINKED_CIRCUITS, LINKED_TRANSFERS})
+"""Made of other operations, and no part of a plan: what those are compared with."""
 
 
 @record

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun, Seconds
+from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.features import Handled, Key
 from autoprivacy.models.layer_model import (
     Correction,
@@ -196,6 +197,6 @@ def _worker_slowdown(profile: MachineProfile) -> tuple[tuple[int, float], ...]:
     import numpy as np
 
     found: dict[int, list[float]] = {1: [1.0]}
-    for sample in profile.parallel:
+    for sample in (each for each in profile.parallel if each.operation not in END_TO_END):
         found.setdefault(sample.workers, []).append(sample.typical_slowdown)
     return tuple((workers, float(np.median(values))) for workers, values in sorted(found.items()))

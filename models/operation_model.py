@@ -20,6 +20,7 @@ import numpy as np
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Machine, Sample
+from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.candidates import CANDIDATES, LEAST_SAMPLES, Fit, Fitted, fit_analytic
 from autoprivacy.models.features import DESCRIPTION, Handled, Key, description, key_of, matrix, names_of
 
@@ -123,7 +124,9 @@ def held_out(sample: Sample) -> bool:
 
 
 def is_modelled(sample: Sample, machine: Machine) -> bool:
-    """Whether a sample is of what an inference does here: one process, on the code paths that this machine takes."""
+    """Whether a sample is of what an inference is made of here: one process, on this machine's code paths."""
+    if sample.operation in END_TO_END:
+        return False
     return sample.processes == 1 and sample.code_path in {"", machine.aes_path, machine.ring_path}
 
 

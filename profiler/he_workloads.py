@@ -73,6 +73,8 @@ FULL: Final = (
     GridSet(8192, (43,) * 4, 30, 42, kept=4),
     GridSet(16384, (54,) * 7, 30),
     GridSet(16384, (36,) * 6, 20, 54),
+    GridSet(32768, (54,) * 4, 20),
+    GridSet(32768, (54,) * 3, 20, 54),
 )
 """Sets that `full` adds."""
 

@@ -3,17 +3,17 @@
 A trial sends frames in a row and waits for an empty answer; the round trip is taken off. Each size is repeated by
 netperf's rule [netperf]: until the 99 % interval lies within 5 % in all, or the time for it is spent, which is said.
 
-`python -m autoprivacy.profiler.link KEY_FILE` is the other process of a loopback.
+`python -m autoprivacy.profiler.link` is the other process of a loopback; the key comes on its standard input.
 """
 
 import datetime as dt
 import hashlib
+import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,9 +42,10 @@ from autoprivacy.profiler.link_protocol import (
     send_frames,
     serve_profiles,
 )
+from autoprivacy.profiler.linked_circuits import BATCHES, Evaluator, batch_bytes, batch_of
 from autoprivacy.profiler.machine import UNKNOWN
 from autoprivacy.profiler.statistics import dispersion, median_interval, quiet, typical
-from autoprivacy.protocol.transport import Channel, Kind, Route, connect, greet_as_client, load_key, new_key
+from autoprivacy.protocol.transport import KEY_BYTES, Channel, Kind, Route, connect, greet_as_client
 
 LEVEL: Final = 0.99
 WITHIN: Final = 0.05
@@ -53,6 +54,7 @@ QUICK_SIZES: Final = (64, 65536, 1 << 20)
 TRIAL_S: Final = 0.01
 TRIAL_ROUND_TRIPS: Final = 4
 LEAST_TRIALS: Final = 9
+WARM_UP: Final = 2
 SLOW: Final = 10
 """Beyond so many times its budget a setting gets three trials."""
 
@@ -60,7 +62,9 @@ MOST_TRIALS: Final = 2000
 SHARES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SLOW_START_BYTES: Final = 1 << 20
 BUDGET_S: Final = {"quick": 0.12, "standard": 0.5, "full": 2.0}
-STEPS: Final = {depth: 2 + 3 * len(QUICK_SIZES if depth == "quick" else SIZES) for depth in BUDGET_S}
+STEPS: Final = {
+    depth: 2 + 3 * len(QUICK_SIZES if depth == "quick" else SIZES) + len(BATCHES[depth]) for depth in BUDGET_S
+}
 """How often a measurement advances its progress."""
 
 
@@ -105,6 +109,7 @@ class LinkMeter:
             self.channel.close()
             raise
         self.round_trip_s = 0.0
+        self.evaluator = Evaluator(self.channel)
 
     def run(self, command: Command) -> float:
         """Seconds of one command, to the server's empty answer."""
@@ -116,6 +121,10 @@ class LinkMeter:
             receive_frames(self.channel, command)
         elif command.do == "both":
             exchange_frames(self.channel, command)
+        elif command.do == "circuits":
+            self.evaluator.batch(command.circuit, command.instances)
+        elif command.do == "transfers":
+            self.evaluator.transfers(command.instances)
         self.channel.receive(Kind.RESPONSES, 0)
         return time.perf_counter() - start
 
@@ -134,20 +143,15 @@ class LinkMeter:
             messages = min(at_most, max(messages + 1, int(messages * min(16.0, 1.2 * least_s / spent))))
             command = Command(direction, size, messages)  # type: ignore[arg-type] # as above
         found = repeat(lambda: self._less_round_trip(self.run(command)) / messages, budget_s)
-        middle = typical(found.seconds)
-        return TransferSample(
-            direction=direction,
-            message_bytes=size,
-            messages=messages,
-            trials=len(found.seconds),
-            quiet_s=quiet(found.seconds),
-            typical_s=middle,
-            typical_low_s=found.low_s,
-            typical_high_s=found.high_s,
-            dispersion=dispersion(found.seconds),
-            converged=int(found.converged),
-            bytes_per_s=size / middle,
-        )
+        return _sample(direction, size, messages, found)
+
+    def circuits(self, circuit: int, instances: int, budget_s: float) -> TransferSample:
+        """A batch of garbled circuits, from the client's choices to its last answer, as one message."""
+        command = Command("circuits", circuit=circuit, instances=instances)
+        for _ in range(WARM_UP):  # base transfers are not part of it
+            self.run(command)
+        found = repeat(lambda: self.run(command), budget_s)
+        return _sample("circuits", batch_bytes(batch_of(circuit, instances)), 1, found)
 
     def _less_round_trip(self, seconds: float) -> float:
         """What is left of a trial; a round trip above half of it is the machine's doing, not the link's."""
@@ -181,7 +185,10 @@ def measure_link(
         for size in QUICK_SIZES if depth == "quick" else SIZES:
             samples.append(meter.transfers(direction, size, budget_s))
             advance()
-    samples.append(_round_trip_sample(trips))
+    for circuit, instances in BATCHES[depth]:
+        samples.append(meter.circuits(circuit, instances, budget_s))
+        advance()
+    samples.append(_sample("round_trip", 0, 1, trips))
     emulated = route is not None and route.emulated is not None
     digest = hashlib.sha256(to_json(samples, indent=None).encode()).hexdigest()
     header = LinkHeader(
@@ -224,19 +231,21 @@ def summary(samples: list[TransferSample], round_trip_s: float) -> LinkSummary:
     )
 
 
-def _round_trip_sample(trips: Trials) -> TransferSample:
+def _sample(direction: str, size: int, messages: int, found: Trials) -> TransferSample:
+    """Trials as a row; what carries nothing has no rate."""
+    middle = typical(found.seconds)
     return TransferSample(
-        direction="round_trip",
-        message_bytes=0,
-        messages=1,
-        trials=len(trips.seconds),
-        quiet_s=quiet(trips.seconds),
-        typical_s=typical(trips.seconds),
-        typical_low_s=trips.low_s,
-        typical_high_s=trips.high_s,
-        dispersion=dispersion(trips.seconds),
-        converged=int(trips.converged),
-        bytes_per_s=0.0,
+        direction=direction,
+        message_bytes=size,
+        messages=messages,
+        trials=len(found.seconds),
+        quiet_s=quiet(found.seconds),
+        typical_s=middle,
+        typical_low_s=found.low_s,
+        typical_high_s=found.high_s,
+        dispersion=dispersion(found.seconds),
+        converged=int(found.converged),
+        bytes_per_s=size / middle,
     )
 
 
@@ -248,40 +257,51 @@ def congestion_control() -> str:
         return UNKNOWN
 
 
+@contextmanager
+def loopback_meter() -> Iterator[LinkMeter]:
+    """A connection to a fresh process of this machine, which ends with the context.
+
+    Raises:
+        ProtocolError: if the other process fails; its own message goes to standard error.
+    """
+    key, command = os.urandom(KEY_BYTES), [sys.executable, "-m", "autoprivacy.profiler.link"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as peer:
+        try:
+            assert peer.stdin is not None  # noqa: S101 - it was asked for
+            assert peer.stdout is not None  # noqa: S101 - as above
+            with suppress(BrokenPipeError):  # it ended: its message says why
+                peer.stdin.write(key)
+                peer.stdin.close()
+            address = peer.stdout.readline().decode().strip().removeprefix("listening on ")
+            if not address:
+                raise ProtocolError("the other process of the loopback ended early; its message is above")
+            meter = LinkMeter(address, key)
+            try:
+                yield meter
+            finally:
+                meter.close()
+        finally:
+            peer.kill()
+
+
 def measure_loopback(depth: str, advance: Callable[[], None]) -> LinkProfile:
     """The link between two fresh processes of this machine.
 
     Raises:
         ProtocolError: if the other process fails; its own message goes to standard error.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        key_file = Path(folder) / "key"
-        new_key(key_file)
-        command = [sys.executable, "-m", "autoprivacy.profiler.link", str(key_file)]
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
-        ) as peer:
-            try:
-                assert peer.stdout is not None  # noqa: S101 - it was asked for
-                address = peer.stdout.readline().strip().removeprefix("listening on ")
-                if not address:
-                    raise ProtocolError("the other process of the loopback ended early; its message is above")
-                meter = LinkMeter(address, load_key(key_file))
-                try:
-                    return measure_link(meter, "loopback", depth, advance, route=None, loopback=True)
-                finally:
-                    meter.close()
-            finally:
-                peer.kill()
+    with loopback_meter() as meter:
+        return measure_link(meter, "loopback", depth, advance, route=None, loopback=True)
 
 
 def main() -> None:
-    """Serve one measurement on a free port."""
+    """Serve one measurement on a free port, to whoever has the key that comes on standard input."""
 
     def report(line: str) -> None:
         print(line, flush=True)  # noqa: T201 - the other process reads it
 
-    serve_profiles("127.0.0.1:0", load_key(Path(sys.argv[1])), b"", report, once=True)
+    with suppress(ProtocolError):  # whoever measured is gone
+        serve_profiles("127.0.0.1:0", sys.stdin.buffer.read(KEY_BYTES), b"", report, once=True)
 
 
 if __name__ == "__main__":

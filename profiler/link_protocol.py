@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from autoprivacy.common.errors import AutoPrivacyError, BadInput, ProtocolError
 from autoprivacy.common.records import parse, record, to_json
+from autoprivacy.profiler.linked_circuits import CIRCUITS, MAX_INSTANCES, MAX_TRANSFERS, Garbler
 from autoprivacy.protocol.tls import TlsEnd
 from autoprivacy.protocol.transport import (
     DEFAULT_TIMEOUT_S,
@@ -20,7 +21,7 @@ from autoprivacy.protocol.transport import (
     parse_address,
 )
 
-OFFER: Final = b'{"autoprivacy":"profile-only","version":1}'
+OFFER: Final = b'{"autoprivacy":"profile-only","version":2}'
 MAX_MESSAGE_BYTES: Final = 64 << 20
 MAX_TRIAL_BYTES: Final = 1 << 30
 MAX_MESSAGES: Final = 1 << 20
@@ -30,14 +31,17 @@ MAX_PROFILE_BYTES: Final = 32 << 20
 
 @record
 class Command:
-    """What comes next: `messages` frames of `message_bytes` up, down or both ways at once; the peer's profile; the end.
+    """What comes next, each but the last two ended by an empty frame from the server.
 
-    Each but the last ends with an empty frame from the server.
+    `up`, `down`, `both` ways at once: `messages` frames of `message_bytes`; `circuits`: a garbled batch of so many
+    `instances` of a `circuit`; `transfers`: so many (`instances`) oblivious ones; the peer's `profile`; the `end`.
     """
 
-    do: Literal["up", "down", "both", "profile", "end"]
+    do: Literal["up", "down", "both", "circuits", "transfers", "profile", "end"]
     message_bytes: int = 0
     messages: int = 0
+    circuit: int = 0
+    instances: int = 0
 
     def check(self) -> None:
         """Refuse what would take too much.
@@ -49,6 +53,14 @@ class Command:
             self.message_bytes * self.messages > MAX_TRIAL_BYTES
         ):
             raise ProtocolError(f"the peer asked for {self.messages} frames of {self.message_bytes} bytes: too much")
+        least, most = int(self.do in {"circuits", "transfers"}), MAX_INSTANCES
+        if self.do == "transfers":
+            most = MAX_TRANSFERS
+        if not (0 <= self.circuit < len(CIRCUITS) and least <= self.instances <= most):
+            raise ProtocolError(
+                f"the peer asked for {self.instances} instances of circuit {self.circuit}: between {least} and {most} "
+                f"of the first {len(CIRCUITS)} circuits can be asked for"
+            )
 
 
 def send_command(channel: Channel, command: Command) -> None:
@@ -98,6 +110,7 @@ def converse(channel: Channel, key: bytes, profile: bytes) -> None:
         ProtocolError: if the client does not follow the protocol.
     """
     greet_as_server(channel, key, OFFER)
+    garbler: Garbler | None = None
     while True:
         text = channel.receive_at_most(Kind.COMMAND, MAX_COMMAND_BYTES)
         try:
@@ -110,7 +123,14 @@ def converse(channel: Channel, key: bytes, profile: bytes) -> None:
         if command.do == "profile":
             channel.send(Kind.TIMES, profile)
             continue
-        {"up": receive_frames, "down": send_frames, "both": exchange_frames}[command.do](channel, command)
+        if command.do in {"circuits", "transfers"}:
+            garbler = garbler or Garbler(channel)
+            if command.do == "circuits":
+                garbler.batch(command.circuit, command.instances)
+            else:
+                garbler.transfers(command.instances)
+        else:
+            {"up": receive_frames, "down": send_frames, "both": exchange_frames}[command.do](channel, command)
         channel.send(Kind.RESPONSES)
 
 

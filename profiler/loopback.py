@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 
 from autoprivacy.common.errors import ProtocolError
+from autoprivacy.profiler.link import LinkMeter, loopback_meter
 from autoprivacy.protocol.transport import Channel, Kind, connect
 
 MAX_FRAME_BYTES = 1 << 26
@@ -28,6 +30,14 @@ def connected() -> Channel:
     atexit.register(peer.kill)
     assert peer.stdout is not None  # noqa: S101 - it was asked for
     return connect(f"127.0.0.1:{int(peer.stdout.readline())}")
+
+
+@cache
+def meter() -> LinkMeter:
+    """A connection to one fresh process that answers commands of a link's measurement, which ends with this one."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(loopback_meter())
 
 
 def connected_sender(content_bytes: int) -> Callable[[], object]:

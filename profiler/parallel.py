@@ -1,7 +1,7 @@
 """How much slower operations get when several processes do them at once: shared caches, memory and turbo.
 
-`python -m autoprivacy.profiler.parallel KEYS` is one worker: for every line it reads, an index into KEYS (a JSON list
-of settings) and a number of blocks, it times that many and prints their seconds as one JSON line.
+`python -m autoprivacy.profiler.parallel DEPTH KEYS` is one worker: for every line it reads, an index into KEYS (a JSON
+list of settings) and a number of blocks, it times that many and prints their seconds as one JSON line.
 """
 
 import json
@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 
 from autoprivacy.common.errors import AutoPrivacyError
-from autoprivacy.hwprofiles.samples import ParallelSample
-from autoprivacy.profiler.harness import calls_per_block, setting_of, time_block
+from autoprivacy.hwprofiles.samples import LINKED_CIRCUITS, LINKED_TRANSFERS, ParallelSample
+from autoprivacy.profiler.harness import Workload, calls_per_block, setting_of, time_block
 from autoprivacy.profiler.machine import affinity_cores
 from autoprivacy.profiler.statistics import quiet, ratio_interval, typical
-from autoprivacy.profiler.workloads import workloads
+from autoprivacy.profiler.workloads import linked_workloads, workloads
 
 BLOCKS: Final = 10
 ROUNDS: Final = {"quick": 3, "standard": 10, "full": 25}
@@ -34,6 +34,8 @@ WANTED: Final = {
         ("garble", ""),
         ("evaluate", ""),
         ("ot_send", ""),
+        (LINKED_CIRCUITS, ""),
+        (LINKED_TRANSFERS, ""),
     ),
 }
 WANTED["full"] = WANTED["standard"]
@@ -49,13 +51,19 @@ def worker_counts(cores: int) -> tuple[int, ...]:
 
 
 def settings(depth: str) -> list[str]:
-    """Keys of the settings: the largest core one of each operation."""
+    """Keys of the settings: the largest core one of each operation; end to end, the largest there is."""
     found = {}
-    for workload in workloads("quick"):
+    for workload in _known(depth):
         work = workload.work
         if (work.operation, work.kernel) in WANTED[depth] and work.n <= 4096:
             found[work.operation, work.kernel] = workload.key
     return list(found.values())
+
+
+def _known(depth: str) -> list[Workload]:
+    """What settings are chosen among."""
+    more = () if depth == "quick" else linked_workloads(depth)
+    return [*workloads("quick"), *more]
 
 
 def steps(depth: str) -> int:
@@ -74,7 +82,7 @@ def measure_parallel(
     keys, counts = settings(depth), worker_counts(affinity_cores())
     seconds: dict[tuple[int, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
-        workers = [stack.enter_context(_worker(keys)) for _ in range(counts[-1])]
+        workers = [stack.enter_context(_worker(depth, keys)) for _ in range(counts[-1])]
         for _ in range(ROUNDS[depth]):
             todo = [(index, count) for index in range(len(keys)) for count in counts]
             for chosen in rng.permutation(len(todo)).tolist():
@@ -110,8 +118,8 @@ def _sample(
 
 
 @contextmanager
-def _worker(keys: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "autoprivacy.profiler.parallel", json.dumps(keys)]
+def _worker(depth: str, keys: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "autoprivacy.profiler.parallel", depth, json.dumps(keys)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
     ) as worker:
@@ -138,8 +146,8 @@ def _together(workers: Sequence["subprocess.Popen[str]"], index: int) -> list[fl
 
 def main() -> None:
     """Time what is asked until the other side goes away."""
-    keys = json.loads(sys.argv[1])
-    known = {workload.key: workload for workload in workloads("quick")}
+    depth, keys = sys.argv[1], json.loads(sys.argv[2])
+    known = {workload.key: workload for workload in _known(depth)}
     calls = [known[key].prepare() for key in keys]
     sizes = [calls_per_block(call) for call in calls]
     for line in sys.stdin:

@@ -105,16 +105,34 @@ def median_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[fl
     >>> median_interval(range(1, 11))
     (2.0, 9.0)
     """
-    from scipy.stats import binom
-
     ordered = np.sort(np.asarray(values, dtype=float))
-    # P(X_(r+1) > median) = P(Binomial(N, 1/2) <= r): leave out as many at each end as (1 - level) / 2 allows.
-    outside = int(binom.ppf((1 - level) / 2, len(ordered), 0.5)) - 1
-    while outside + 1 < len(ordered) / 2 and binom.cdf(outside + 1, len(ordered), 0.5) <= (1 - level) / 2:
-        outside += 1
+    outside = _left_out(len(ordered), level)
     if outside < 0:
         return None
     return float(ordered[outside]), float(ordered[-1 - outside])
+
+
+def coverage_of_median_interval(count: int, *, level: float = 0.95) -> float:
+    """How often `median_interval` of so many values holds the median: at least `level`, as ranks are whole; else 0.
+
+    >>> round(coverage_of_median_interval(10), 4)
+    0.9785
+    """
+    from scipy.stats import binom
+
+    outside = _left_out(count, level)
+    return 0.0 if outside < 0 else float(1 - 2 * binom.cdf(outside, count, 0.5))
+
+
+def _left_out(count: int, level: float) -> int:
+    """How many order statistics an interval of the median leaves out at each end; -1: there are too few."""
+    from scipy.stats import binom
+
+    # P(X_(r+1) > median) = P(Binomial(N, 1/2) <= r): leave out as many at each end as (1 - level) / 2 allows.
+    outside = int(binom.ppf((1 - level) / 2, count, 0.5)) - 1
+    while outside + 1 < count / 2 and binom.cdf(outside + 1, count, 0.5) <= (1 - level) / 2:
+        outside += 1
+    return outside
 
 
 def ratio_interval(

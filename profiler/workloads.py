@@ -8,10 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.hwprofiles.samples import WorkDone
+from autoprivacy.hwprofiles.samples import LINKED_CIRCUITS, LINKED_TRANSFERS, WorkDone
 from autoprivacy.profiler.harness import Call, Workload
 from autoprivacy.profiler.he_workloads import he_workloads
-from autoprivacy.profiler.loopback import connected_sender
+from autoprivacy.profiler.link_protocol import Command
+from autoprivacy.profiler.linked_circuits import CIRCUITS, CORE_CIRCUITS, MORE_CIRCUITS, batch_bytes, batch_of
+from autoprivacy.profiler.loopback import connected_sender, meter
 from autoprivacy.profiler.prepared_workloads import prepared_workloads
 from autoprivacy.protocol import _native, garbling
 from autoprivacy.protocol.linear_shape import IntArray
@@ -20,20 +22,9 @@ from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, CorrelatedOtSender, extension_bytes
 from autoprivacy.protocol.transport import HEADER_BYTES
 
-CORE_CIRCUITS: Final = (Nonlinear(1 << 16, 8, 4, (1 << 14,)), Nonlinear(1 << 20, 10, 8, (1 << 18,)))
-"""ReLU layers of powers of two, in every profile."""
-
-MORE_CIRCUITS: Final = (
-    Nonlinear(1 << 26, 12, 8, (1 << 24,)),
-    Nonlinear(65537, 6, 5, (65537,)),
-    Nonlinear(2061584302081, 20, 8, (2061584302081,)),
-    Nonlinear(1 << 20, 10, 4, (1 << 18,), window=4),
-    Nonlinear(1 << 20, 10, 8, (1 << 18, 1 << 16)),
-)
-"""Wider ones, primes (DELPHI's too), 2x2 max pooling, several consumers: from `standard` on."""
-
 CORE_INSTANCES: Final = (1, 64, 512, 2048)
 MORE_INSTANCES: Final = (16, 128, 1024, 8192)
+LINKED_INSTANCES: Final = (16, 512, 2048, 8192)
 CORE_TRANSFERS: Final = (256, 8192, 32768)
 MORE_TRANSFERS: Final = (2048, 16384, 131072)
 CORE_FRAMES: Final = (0, 65536, 1 << 20)
@@ -47,6 +38,7 @@ def workloads(depth: str) -> list[Workload]:
         *circuit_workloads(depth),
         *oblivious_transfer_workloads(depth),
         *loopback_workloads(depth),
+        *linked_workloads(depth),
         *prepared_workloads(),
     ]
     return list({each.key: each for each in reversed(found)}.values())[::-1]
@@ -93,6 +85,28 @@ def loopback_workloads(depth: str) -> Iterator[Workload]:
     for content_bytes in (*CORE_FRAMES, *(() if depth == "quick" else MORE_FRAMES)):
         items = content_bytes + 2 * HEADER_BYTES
         yield Workload(WorkDone("transfer", 0, 0, 2, items, bytes=items), partial(connected_sender, content_bytes))
+
+
+def linked_workloads(depth: str) -> Iterator[Workload]:
+    """Both sides in two processes over loopback, from `standard` on: whole batches of circuits; transfers alone."""
+    if depth == "quick":
+        return
+    core, more = range(len(CORE_CIRCUITS)), range(len(CORE_CIRCUITS), len(CIRCUITS))
+    sizes = [(circuit, instances) for circuit in core for instances in LINKED_INSTANCES]
+    sizes += [(circuit, instances) for circuit in more for instances in ((512, 2048) if depth == "full" else (512,))]
+    for circuit, instances in sizes:
+        batch = batch_of(circuit, instances)
+        wires = instances * (batch.circuit.inputs + len(batch.circuit.outputs))
+        gates, size = instances * batch.kind.and_gates, batch_bytes(batch)
+        work = WorkDone(LINKED_CIRCUITS, 0, 0, 1, gates, instances, bytes=size, wires=wires)
+        yield _linked(work, Command("circuits", circuit=circuit, instances=instances))
+    for count in (*CORE_TRANSFERS, *(MORE_TRANSFERS if depth == "full" else ())):
+        work = WorkDone(LINKED_TRANSFERS, 0, 0, 1, count, bytes=extension_bytes(count))
+        yield _linked(work, Command("transfers", instances=count))
+
+
+def _linked(work: WorkDone, command: Command) -> Workload:
+    return Workload(work, lambda: partial(meter().run, command), _native.aes_path())
 
 
 def _ot_pair(delta: bytes) -> tuple[CorrelatedOtSender, CorrelatedOtReceiver]:

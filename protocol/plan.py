@@ -119,7 +119,12 @@ def hidden_share(work: Sequence[_Sized]) -> float:
     sizes = {what: [each.bytes for each in work if each.operation == what] for what in ("garble", "evaluate")}
     if not all(sizes.values()):
         return 0.0
-    return 1 - 1 / sum(max(1, -(-size // PIECE_BYTES)) for size in sizes["garble"])
+    return 1 - 1 / table_pieces([each for each in work if each.operation == "garble"])
+
+
+def table_pieces(garbled: Sequence[_Sized]) -> int:
+    """The pieces that the tables of garbled batches go in."""
+    return sum(max(1, -(-each.bytes // PIECE_BYTES)) for each in garbled)
 
 
 @record

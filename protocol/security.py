@@ -26,9 +26,9 @@ SecurityLabel = Literal["he2024", "he2018", "below"]
 MAX_MODULUS_BITS: Final[Mapping[SecurityTable, Mapping[int, int]]] = MappingProxyType(
     {
         # [HES24], ternary secret, classical 128 bits.
-        "he2024": MappingProxyType({1024: 26, 2048: 53, 4096: 106, 8192: 214, 16384: 430}),
+        "he2024": MappingProxyType({1024: 26, 2048: 53, 4096: 106, 8192: 214, 16384: 430, 32768: 868}),
         # [HES18], as coded in SEAL's hestdparms.h.
-        "he2018": MappingProxyType({1024: 27, 2048: 54, 4096: 109, 8192: 218, 16384: 438}),
+        "he2018": MappingProxyType({1024: 27, 2048: 54, 4096: 109, 8192: 218, 16384: 438, 32768: 881}),
     }
 )
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from math import log2
 
-from autoprivacy.protocol.plan import Work
+from autoprivacy.agent.pricing import CircuitSeconds
+from autoprivacy.agent.problem import Floats
+from autoprivacy.protocol.plan import Plan, Work
 
 HE_US = {  # microseconds at n = 4096 and one limb, of the order of docs/protocol.md's single operations
     "encrypt": 300.0,
@@ -35,8 +37,19 @@ class AnalyticPricing:
     def once(self, work: Iterable[Work]) -> float:
         return 1e-5 * len({each.operation in {"encrypt", "decrypt"} for each in work})
 
-    def circuit(self, work: Iterable[Work]) -> float:
-        return self.seconds(tuple(work))
+    def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
+        return CircuitSeconds(self.seconds(work), 0.0, 0.0, 0.0)
+
+    def turn(self, circuits: Floats) -> Floats:
+        found: Floats = circuits[0]
+        return found
+
+    def inference(self, plan: Plan) -> float:
+        """Every operation, what layers take beside it, and what their HE takes once."""
+        return sum(
+            self.layer_s + self.seconds(layer.work) + self.once(work for work in layer.work if work.n)
+            for layer in plan.layers
+        )
 
     def _one(self, work: Work) -> float:
         if work.operation in HE_US:

@@ -54,6 +54,32 @@ def branching() -> Network:
     )
 
 
+def side_by_side() -> Network:
+    """Two garbled layers follow one linear layer: of two branches, and of one output that two layers round."""
+    return Network(
+        "side-by-side",
+        (1, 8, 8),
+        (
+            Conv2d("conv1", ("input",), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
+            ReLU("relu1", ("conv1",)),
+            Conv2d("left1", ("relu1",), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
+            Conv2d("right1", ("conv1",), 6, (1, 1), (1, 1), (0, 0, 0, 0)),
+            ReLU("left2", ("left1",)),
+            ReLU("right2", ("right1",)),
+            MaxPool("right3", ("right2",), (2, 2), (2, 2)),
+            Conv2d("left4", ("left2",), 4, (2, 2), (2, 2), (0, 0, 0, 0)),
+            Conv2d("right4", ("right3",), 4, (1, 1), (1, 1), (0, 0, 0, 0)),
+            Add("add", ("left4", "right4")),
+            ReLU("relu", ("add",)),
+            Flatten("flatten", ("relu",)),
+            Linear("fc", ("flatten",), 10),
+        ),
+    )
+
+
+NETWORKS = {"branching": branching, "side-by-side": side_by_side}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
     trained: TrainedNetwork
@@ -71,9 +97,10 @@ class Case:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["digits-cnn", "branching"])
+@pytest.fixture(scope="module", params=["digits-cnn", "branching", "side-by-side"])
 def case(request: pytest.FixtureRequest) -> Case:
-    trained = load("digits-cnn") if request.param == "digits-cnn" else untrained(branching(), np.random.default_rng(3))
+    made = NETWORKS.get(request.param)
+    trained = load("digits-cnn") if made is None else untrained(made(), np.random.default_rng(3))
     quantiser = Quantiser(trained, data.splits("digits-cnn").calibrate.x)
     return Case(trained, quantiser, couple(quantiser, BITS, BITS, 1.0))
 
@@ -93,7 +120,9 @@ def allowed(tables: Surrogate, count: int) -> np.ndarray:
 
 
 def test_tables_say_what_predict_says(case: Case) -> None:
-    model = synthetic.model()
+    model = synthetic.model(scale=1.3, per_layer_s=2e-3)
+    corrected = {each.part for each in model.corrections if each.typical_scale != 1 and each.typical_per_layer_s > 0}
+    assert corrected >= {"client_he_s", "garble_s", "evaluate_s", "link_s"}
     for link in (None, "wan-100mbps"):
         made = None if link is None else fit_link(machine_profile.find_link(link))
         deployment = Deployment(model, synthetic.model(slower=2), made)

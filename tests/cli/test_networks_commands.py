@@ -99,6 +99,7 @@ WRONG = {
     ("train", "digits-cnn"): "Missing option '--out'",
     ("train", "net.onnx", *TO): "give your own images by --data FILE.npz",
     ("train", "minionn", *TO): "run `autoprivacy data fetch cifar10` first",
+    ("train", "net.onnx", "--out", "data.json", "--data", "data.npz"): "and would be overwritten",
     ("train", "text.onnx", *TO, "--data", "data.npz"): "not a whole ONNX file",
     ("train", "views.onnx", *TO, "--data", "data.npz"): "no linear layer",
     ("train", "means.onnx", *TO, "--data", "squares.npz"): "it adds means over windows of different sizes",

@@ -60,7 +60,7 @@ def test_a_link_is_measured_whole_and_the_peers_profile_fetched() -> None:
     assert import_bytes(export(found), "mine") == found
     assert steps == link.STEPS["quick"]
     assert found.header.kind == "measured"
-    assert {sample.direction for sample in found.transfers} == {"up", "down", "both", "round_trip"}
+    assert {sample.direction for sample in found.transfers} == {"up", "down", "both", "round_trip", "circuits"}
     for sample in found.transfers:
         assert sample.quiet_s <= sample.typical_s
         assert sample.converged == (sample.typical_high_s - sample.typical_low_s <= 0.05 * sample.typical_s) or (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from autoprivacy.profiler.statistics import (
+    coverage_of_median_interval,
     dispersion,
     median_interval,
     outliers,
@@ -77,6 +78,14 @@ def test_the_median_interval_is_the_narrowest_that_covers(count: int, level: flo
     assert high == count - 1 - outside
     assert coverage(count, outside) >= level
     assert outside + 1 >= count / 2 or coverage(count, outside + 1) < level
+
+
+@pytest.mark.parametrize("count", [3, 5, 6, 17, 20, 21, 100])
+def test_an_interval_says_how_often_it_holds_the_median(count: int) -> None:
+    found = median_interval(range(count))
+    promised = coverage_of_median_interval(count)
+    assert promised == (0.0 if found is None else pytest.approx(coverage(count, int(found[0]))))
+    assert promised == 0.0 or promised >= 0.95
 
 
 @pytest.mark.parametrize("count", range(1, 6))

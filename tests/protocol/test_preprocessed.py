@@ -154,7 +154,8 @@ def test_what_is_spilled_comes_back_once_in_order(tmp_path):
 @pytest.mark.parametrize("schedule", ["online", "preprocessed"])
 def test_the_command_infers_in_either_schedule(exact, digits, tmp_path, schedule):
     image = digits.confirm.x[0]
-    np.save(tmp_path / "image.npy", image)
+    # A batch of one image serves as well.
+    np.save(tmp_path / "image.npy", image if schedule == "online" else image[None])
     planned = plan_network(exact.network, exact.agreement, schedule)
     with server_process(exact, tmp_path, "--spill-dir", str(tmp_path)) as (address, _, server):
         command = [sys.executable, "-m", "autoprivacy.cli.main", "infer", "--peer", address, "--schedule", schedule]

@@ -6,7 +6,7 @@ from autoprivacy.protocol.security import MAX_MODULUS_BITS, check_security
 
 
 @pytest.mark.parametrize("label", ["he2018", "he2024"])
-@pytest.mark.parametrize("n", [1024, 2048, 4096, 8192, 16384])
+@pytest.mark.parametrize("n", [1024, 2048, 4096, 8192, 16384, 32768])
 def test_the_largest_modulus_is_allowed_and_one_bit_more_is_refused(label, n):
     most = MAX_MODULUS_BITS[label][n]
     check_security(n, modulus_bits=most, label=label)
