@@ -38,6 +38,9 @@ _RANGED: Final = {
 """In what a call may lie outside of what was measured."""
 _SLACK: Final = 0.07
 OPERATION_LEVEL: Final = 0.95
+EXTRAPOLATION: Final = 2.0
+"""How many times as wide an interval is where something lies beyond what was measured."""
+
 MARGIN: Final = 0.9
 """A learned model must bring the cross-validated error below this share of the analytic one's to be nominated."""
 
@@ -88,6 +91,10 @@ class OperationModel:
     def doubt(self) -> float:
         """Half-width of the relative interval that holds OPERATION_LEVEL of such errors."""
         return conformal_quantile(self.left_out_errors, OPERATION_LEVEL)
+
+    def doubt_of(self, handled: Handled) -> float:
+        """The same for one call: wider where it lies beyond what was measured."""
+        return self.doubt * (EXTRAPOLATION if self.beyond(handled) else 1.0)
 
     def beyond(self, handled: Handled) -> tuple[str, ...]:
         """In what a call lies outside all that was measured, by name; sizes may be 5 % beyond."""

@@ -13,6 +13,7 @@ from autoprivacy.hwprofiles.machine_profile import Seconds
 from autoprivacy.models.layer_model import added, part_of
 from autoprivacy.models.link_model import LinkModel
 from autoprivacy.models.machine_model import LINK, MachineModel, Predictor
+from autoprivacy.models.operation_model import EXTRAPOLATION
 from autoprivacy.protocol.garbling import LABEL_BYTES, PIECE_BYTES
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
 
@@ -120,10 +121,6 @@ class Prediction:
     spill_server_bytes: int
     spill_client_bytes: int
     extrapolated: tuple[str, ...]
-
-
-EXTRAPOLATION = 2.0
-"""How many times as wide an interval is where something lies beyond what was measured."""
 
 
 def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Seconds]:

@@ -48,21 +48,22 @@ def circuit_workloads(depth: str) -> Iterator[Workload]:
     """Garbling and evaluation of whole nonlinear layers, from shares to shares."""
     for kind, batches in zip(CORE_CIRCUITS, (CORE_INSTANCES, CORE_INSTANCES[1::2]), strict=True):
         for instances in batches:
-            yield from _circuit_pair(kind, instances)
+            yield from circuit_pair(kind, instances)
     if depth == "quick":
         return
     for kind in CORE_CIRCUITS:
         for instances in (*CORE_INSTANCES, *MORE_INSTANCES):
-            yield from _circuit_pair(kind, instances)
+            yield from circuit_pair(kind, instances)
     for kind in MORE_CIRCUITS:
         for instances in (16, 512, *((2048, 8192) if depth == "full" else ())):
-            yield from _circuit_pair(kind, instances)
+            yield from circuit_pair(kind, instances)
     for path in _native.aes_paths():
         if path not in {_native.aes_path(), "portable"} or depth == "full":
-            yield from _circuit_pair(CORE_CIRCUITS[1], 512, path)
+            yield from circuit_pair(CORE_CIRCUITS[1], 512, path)
 
 
-def _circuit_pair(kind: Nonlinear, instances: int, path: str | None = None) -> Iterator[Workload]:
+def circuit_pair(kind: Nonlinear, instances: int, path: str | None = None) -> Iterator[Workload]:
+    """Garbling and evaluation of a batch."""
     circuit = kind.circuit
     wires, size = instances * (circuit.inputs + len(circuit.outputs)), garbling.garbled_bytes(circuit, instances)
     for operation in ("garble", "evaluate"):
@@ -74,17 +75,27 @@ def _circuit_pair(kind: Nonlinear, instances: int, path: str | None = None) -> I
 def oblivious_transfer_workloads(depth: str) -> Iterator[Workload]:
     """Oblivious-transfer extension, each side alone."""
     for count in (*CORE_TRANSFERS, *(() if depth == "quick" else MORE_TRANSFERS)):
-        for operation in ("ot_receive", "ot_send"):
-            work = WorkDone(operation, 0, 0, 1, count, bytes=extension_bytes(count))
-            prepare = partial(_oblivious_transfer, count, send=operation == "ot_send")
-            yield Workload(work, prepare, _native.aes_path())
+        yield from transfer_pair(count)
+
+
+def transfer_pair(count: int) -> Iterator[Workload]:
+    """So many oblivious transfers, at either party."""
+    for operation in ("ot_receive", "ot_send"):
+        work = WorkDone(operation, 0, 0, 1, count, bytes=extension_bytes(count))
+        prepare = partial(_oblivious_transfer, count, send=operation == "ot_send")
+        yield Workload(work, prepare, _native.aes_path())
 
 
 def loopback_workloads(depth: str) -> Iterator[Workload]:
     """Frames to another process over loopback, each answered by an empty frame."""
     for content_bytes in (*CORE_FRAMES, *(() if depth == "quick" else MORE_FRAMES)):
-        items = content_bytes + 2 * HEADER_BYTES
-        yield Workload(WorkDone("transfer", 0, 0, 2, items, bytes=items), partial(connected_sender, content_bytes))
+        yield frame_workload(content_bytes)
+
+
+def frame_workload(content_bytes: int) -> Workload:
+    """One frame, and its empty answer."""
+    items = content_bytes + 2 * HEADER_BYTES
+    return Workload(WorkDone("transfer", 0, 0, 2, items, bytes=items), partial(connected_sender, content_bytes))
 
 
 def linked_workloads(depth: str) -> Iterator[Workload]:
