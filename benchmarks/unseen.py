@@ -69,7 +69,7 @@ def operation_workloads(seed: int, count: int) -> list[Workload]:
         for each in circuit_pair(_nonlinear(rng), spread(rng, 4, 6000)):
             found[each.key] = each
     for _ in range(round(0.02 * count) + 1):
-        for each in transfer_pair(spread(rng, 200, 150_000)):
+        for each in transfer_pair(16 * spread(rng, 16, 9000)):
             found[each.key] = each
     for _ in range(round(0.03 * count)):
         each = frame_workload(spread(rng, 100, 3 << 20))

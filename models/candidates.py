@@ -3,21 +3,23 @@
 | candidate | seconds |
 |---|---|
 | analytic | sum of features times coefficients >= 0, least squares of relative errors |
+| kriging | analytic times exp of a Gaussian process's mean over what it leaves: near settings err alike |
 | linear | exp of a linear function of the description and the logarithms of the analytic features (ridge) |
 | forest | analytic times exp of a random forest of the description |
 | boosted | analytic times exp of gradient-boosted trees (XGBoost) of the description |
 
-The last three are *learned*. What they see is one call; seconds are those of a call times calls.
+The last four are *learned*. What they see is one call; seconds are those of a call times calls.
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.records import record
-from autoprivacy.models.features import Handled, description, features, matrix
+from autoprivacy.models.features import Handled, description, features, matrix, place
 
 if TYPE_CHECKING:
     from sklearn.tree import DecisionTreeRegressor
@@ -27,6 +29,12 @@ SEED: Final = 2020
 TREES: Final = 30
 LEAST_SAMPLES: Final = 12
 """Below this a learned model is not tried."""
+
+LENGTHS: Final = (1.0, 2.0, 4.0)
+"""Octaves of ring degree, limbs or sizes over which errors are alike."""
+
+NOISES: Final = (0.01, 0.1, 1.0)
+"""How much of a deviation is a sample's own, as a share of what is common."""
 
 
 @record
@@ -88,7 +96,23 @@ class Forest:
         return self.base.seconds(handled) * float(np.exp(self.weight * sum(tree(x) for tree in self.trees)))
 
 
-Fitted: TypeAlias = Analytic | LogLinear | Forest
+@record
+class Kriging:
+    """An analytic model times exp of `weights` @ exp(-(distance / `length`)^2 / 2) to `places` (`features.place`)."""
+
+    kind: Literal["kriging"]
+    base: Analytic
+    places: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+    length: float
+
+    def seconds(self, handled: Handled) -> float:
+        """Predicted seconds of all calls."""
+        near = _nearness(place(handled)[None, :], np.array(self.places), self.length)[0]
+        return self.base.seconds(handled) * float(np.exp(near @ np.array(self.weights)))
+
+
+Fitted: TypeAlias = Analytic | LogLinear | Forest | Kriging
 Fit: TypeAlias = Callable[[Sequence[Handled], Sequence[float]], Fitted]
 
 
@@ -142,13 +166,38 @@ def fit_boosted(samples: Sequence[Handled], seconds: Sequence[float]) -> Forest:
     return Forest("boosted", base, tuple(_boosted_tree(part) for _, part in table.groupby("Tree")), 1.0)
 
 
+def fit_kriging(samples: Sequence[Handled], seconds: Sequence[float]) -> Kriging:
+    """A Gaussian process of what the analytic model leaves; its length and noise err least one left out."""
+    base = fit_analytic(samples, seconds)
+    left = np.log(np.array(seconds) / np.array([base.seconds(sample) for sample in samples]))
+    places = np.array([place(sample) for sample in samples])
+    best = inf
+    for length in LENGTHS:
+        near = _nearness(places, places, length)
+        for noise in NOISES:
+            inverse = np.linalg.inv(near + noise * np.eye(len(left)))
+            weights = inverse @ left
+            error = float(np.mean(np.abs(weights / np.diag(inverse))))  # of each, left out [Sundararajan, Keerthi 2001]
+            if error < best:
+                best, found = error, (weights, length)
+    weights, length = found
+    return Kriging("kriging", base, tuple(map(tuple, places.tolist())), tuple(weights.tolist()), length)
+
+
 CANDIDATES: Final[dict[str, Fit]] = {
     "analytic": fit_analytic,
+    "kriging": fit_kriging,
     "linear": fit_linear,
     "forest": fit_forest,
     "boosted": fit_boosted,
 }
 """Every way that is tried, the simplest first."""
+
+
+def _nearness(one: Floats, other: Floats, length: float) -> Floats:
+    distance = ((one[:, None, :] - other[None, :, :]) ** 2).sum(axis=2)
+    found: Floats = np.exp(-distance / (2 * length**2))
+    return found
 
 
 def _per_call(samples: Sequence[Handled], seconds: Sequence[float]) -> Floats:

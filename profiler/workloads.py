@@ -1,6 +1,5 @@
 """What is measured: the calls that the runtime makes, with operands as it has them; circuits of real layers."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -79,7 +78,7 @@ def oblivious_transfer_workloads(depth: str) -> Iterator[Workload]:
 
 
 def transfer_pair(count: int) -> Iterator[Workload]:
-    """So many oblivious transfers, at either party."""
+    """So many oblivious transfers, a multiple of 16, at either party."""
     for operation in ("ot_receive", "ot_send"):
         work = WorkDone(operation, 0, 0, 1, count, bytes=extension_bytes(count))
         prepare = partial(_oblivious_transfer, count, send=operation == "ot_send")
@@ -170,9 +169,13 @@ def _circuit_on(
 
 
 def _oblivious_transfer(count: int, *, send: bool) -> Call:
+    """At the client with the choice bits that its shares make, as in an inference."""
     sender, receiver = _ot_pair(garbling.new_delta())
-    choices = np.frombuffer(os.urandom(count), np.uint8) & np.uint8(1)
+    kind = CORE_CIRCUITS[0]
+    places = np.arange(count // kind.client_inputs)
+    batch = Batch(kind, places[None], places)
+    share = np.random.default_rng(count).integers(0, kind.modulus_in, len(places))
     if not send:
-        return partial(receiver.extend, choices)
-    columns, _ = receiver.extend(choices)
-    return partial(sender.extend, columns, count)
+        return lambda: receiver.extend(batch.choices(share))
+    columns, _ = receiver.extend(batch.choices(share))
+    return partial(sender.extend, columns, batch.transfers)
