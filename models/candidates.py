@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.records import record
-from autoprivacy.models.features import Handled, description, features, matrix, place
+from autoprivacy.models.features import Handled, description, features, key_of, matrix, place, word_columns
 
 if TYPE_CHECKING:
     from sklearn.tree import DecisionTreeRegressor
@@ -29,6 +29,9 @@ SEED: Final = 2020
 TREES: Final = 30
 LEAST_SAMPLES: Final = 12
 """Below this a learned model is not tried."""
+
+PULL: Final = 0.1
+"""How much a prior of coefficients counts, as a share of one sample."""
 
 LENGTHS: Final = (1.0, 2.0, 4.0)
 """Octaves of ring degree, limbs or sizes over which errors are alike."""
@@ -116,14 +119,37 @@ Fitted: TypeAlias = Analytic | LogLinear | Forest | Kriging
 Fit: TypeAlias = Callable[[Sequence[Handled], Sequence[float]], Fitted]
 
 
-def non_negative(rows: Floats, target: Floats) -> tuple[float, ...]:
-    """Coefficients (columns,), at least 0, for which rows @ coefficients is relatively closest to `target`."""
+def non_negative(rows: Floats, target: Floats, prior: Floats | None = None) -> Floats:
+    """Coefficients (columns,), at least 0, for which rows @ coefficients is relatively closest to `target`.
+
+    They are drawn towards a `prior` where that is all that is known of them.
+    """
     from scipy.optimize import nnls
 
     scale = rows.max(axis=0)
     scale[scale == 0] = 1.0
-    coefficients, _ = nnls(rows / scale / target[:, None], np.ones(len(target)))
-    return tuple(float(value) for value in coefficients / scale)
+    relative, wanted = rows / scale / target[:, None], np.ones(len(target))
+    if prior is not None:
+        weight = PULL * np.diag(np.maximum(relative.mean(axis=0), 1e-12))
+        relative, wanted = np.vstack([relative, weight]), np.concatenate([wanted, weight @ (prior * scale)])
+    coefficients, _ = nnls(relative, wanted)
+    found: Floats = coefficients / scale
+    return found
+
+
+def _by_word(rows: Floats, target: Floats, columns: tuple[slice, slice]) -> Floats:
+    """Coefficients of either word; those of the one with fewer samples start from the other's, times one factor."""
+    seen = [rows[:, part].any(axis=1) for part in columns]
+    more = int(seen[1].sum() >= seen[0].sum())
+    found = np.zeros(rows.shape[1])
+    well = non_negative(rows[seen[more]][:, columns[more]], target[seen[more]])
+    found[columns[more]] = found[columns[1 - more]] = well
+    fewer = seen[1 - more]
+    if fewer.any():
+        own = rows[fewer][:, columns[1 - more]]
+        factor = float(np.exp(np.mean(np.log(target[fewer] / (own @ well)))))
+        found[columns[1 - more]] = non_negative(own, target[fewer], factor * well)
+    return found
 
 
 def fit_analytic(samples: Sequence[Handled], seconds: Sequence[float]) -> Analytic:
@@ -134,7 +160,10 @@ def fit_analytic(samples: Sequence[Handled], seconds: Sequence[float]) -> Analyt
     >>> [round(c, 9) for c in fit_analytic([at(10), at(20)], [3.0, 5.0]).coefficients]
     [1.0, 0.2, 0.0]
     """
-    return Analytic("analytic", non_negative(matrix(samples), np.array(seconds)))
+    rows, target = matrix(samples), np.array(seconds)
+    columns = word_columns(key_of(samples[0]))
+    found = non_negative(rows, target) if columns is None else _by_word(rows, target, columns)
+    return Analytic("analytic", tuple(found.tolist()))
 
 
 def fit_linear(samples: Sequence[Handled], seconds: Sequence[float]) -> LogLinear:

@@ -98,7 +98,7 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "rotate": _SWITCHING,
     "swap_rows": _SWITCHING,
     "switch_limb": ("calls", "nL", "nS"),
-    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL"),
+    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "items nL cold"),
     "multiply_plain": _LINEAR,
     "multiply_relinearise": (*_SWITCHING, "nLLL"),
     "respond": ("calls", "n", "nL", "nL log n", "nS", "bytes", "items"),
@@ -132,8 +132,11 @@ MAPPED_BYTES: Final = 128 * 1024
 """glibc's default M_MMAP_THRESHOLD: what is larger is mapped afresh by each call, and pays for its page faults."""
 
 
-WARM_BYTES: Final = 256 * 1024
-"""A call that reads a ciphertext and writes others does so in a second-level cache of 1 MiB up to this size of one."""
+CACHE_BYTES: Final = 1 << 20
+"""A second-level cache of these years: inputs of a sum that it does not hold are read from further away each time."""
+
+WARM_BYTES: Final = CACHE_BYTES // 4
+"""A call that reads a ciphertext and writes others finds room for all in that cache up to this size of one."""
 
 _WORDS_BYTES: Final = 16
 """Two polynomials in 64-bit words: bytes for each coefficient and limb."""
@@ -157,7 +160,14 @@ def names_of(key: Key) -> tuple[str, ...]:
 
 
 def _is_by_word(key: Key) -> bool:
-    return key.kernel == "ring" and key.operation in _BY_WORD
+    """Either server responds by our kernels."""
+    return key.operation == "respond" or (key.kernel == "ring" and key.operation in _BY_WORD)
+
+
+def word_columns(key: Key) -> tuple[slice, slice] | None:
+    """Which features are those of 32-bit words and which of 64-bit ones, where there are both."""
+    count = len(FEATURES[key.operation])
+    return (slice(0, count), slice(count, 2 * count)) if _is_by_word(key) else None
 
 
 def features(handled: Handled) -> NDArray[np.float64]:
@@ -187,6 +197,7 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "nS": calls * n * _switched(handled),
         "items": items,
         "items nL": items * n * limbs,
+        "items nL cold": items * n * limbs * (_inputs_bytes(handled) > CACHE_BYTES),
         "additions nL": (items - calls) * n * limbs,
         "items beyond": max(0, items - CACHED_TRANSFERS * calls),
         "items nLL": items * n * limbs * (limbs + 1),
@@ -202,6 +213,12 @@ def features(handled: Handled) -> NDArray[np.float64]:
         blank = np.zeros_like(found)
         return np.concatenate((found, blank) if handled.limb_bits <= _WORD_BITS else (blank, found))
     return found
+
+
+def _inputs_bytes(handled: Handled) -> float:
+    """The ciphertexts that one sum reads: two polynomials each, in words."""
+    word = 4 if handled.kernel == "ring" and handled.limb_bits <= _WORD_BITS else 8
+    return 2 * word * handled.n * handled.limbs * handled.items / max(1, handled.calls)
 
 
 def _switched(handled: Handled) -> int:

@@ -6,9 +6,9 @@ n, then all of one number of limbs, then one whole HE set (without sets: all of 
 mean absolute error is nominated, an error counted as at most LARGEST_ERROR; a learned one is taken only if it also
 beats the analytic one on the samples that were held out. What was taken is fitted again on all samples.
 
-**Intervals** rest on relative errors of predictions that did not see their set (or size), where it lies within the range
-of the others. Most operations have few of them. So each error is divided by what its operation typically errs, drawn
-towards what operations do in common, and the conformal quantile of all is multiplied by it again.
+**Intervals** rest on relative errors of predictions that did not see their set (or size), where it lies within the
+range of the others. Most operations have few of them. So each error is divided by what its operation typically errs,
+drawn towards what operations do in common, and the conformal quantile of all is multiplied by it again.
 """
 
 from collections import defaultdict
@@ -68,9 +68,10 @@ class Errors:
 class OperationModel:
     """One fitted operation: how quiet and typical times are predicted, and how well.
 
-    `left_out_errors` are those of the chosen candidate on groups that it did not see, `inside_errors` those on sets that
-    lie within the range of the others; `reason` says why it was chosen. `doubt` is the half-width of the relative
-    interval that holds OPERATION_LEVEL of errors within what was measured. `low`, `high` are the least and greatest description (`features.DESCRIPTION`) that was measured.
+    `left_out_errors` are those of the chosen candidate on groups that it did not see, `inside_errors` those on sets
+    that lie within the range of the others; `reason` says why it was chosen. `doubt` is the half-width of the relative
+    interval that holds OPERATION_LEVEL of errors within what was measured. `low`, `high` are the least and greatest
+    description (`features.DESCRIPTION`) that was measured.
     """
 
     operation: str

@@ -60,6 +60,11 @@ STANDARD: Final = (
     GridSet(8192, (43, 43, 43), 20, 44, kept=2),
     GridSet(16384, (54,) * 2),
     GridSet(16384, (54,) * 7, 20, 52),
+    GridSet(4096, (26,) * 3),
+    GridSet(16384, (26,) * 3),
+    GridSet(16384, (43,) * 5),
+    GridSet(16384, (54,) * 2, 20, 54),
+    GridSet(16384, (30,) * 6, 20, 40),
 )
 """Sets that `standard` adds."""
 
@@ -110,7 +115,6 @@ def _more() -> Iterator[Workload]:
         yield from _levels(grid)
     for grid in CORE:
         yield _weighted_sum(grid, 8, "hot")
-        yield _weighted_sum(grid, 64, "streamed")
     for grid in (CORE[0], KEYS, *SPARSE[-2:]):
         yield from _parts(grid)
     yield from _keys(PARTS)
@@ -124,7 +128,6 @@ def _everything() -> Iterator[Workload]:
         yield from _parts(grid)
         yield from _keys(grid)
         yield _weighted_sum(grid, 8, "hot")
-        yield _weighted_sum(grid, 64, "streamed")
 
 
 def _workload(grid: GridSet, work: WorkDone, make: Make, *, seal: bool = False) -> Workload:
@@ -140,7 +143,7 @@ def _inference(grid: GridSet, *, all_sizes: bool) -> Iterator[Workload]:
     yield he_workload(grid, "receive_add_share")
     yield he_workload(grid, "to_ntt")
     yield he_workload(grid, "from_ntt")
-    for products in (1, 8) if all_sizes else (8,):
+    for products in (1, 8, 64) if all_sizes else (2, 32):
         yield he_workload(grid, "weighted_sum", products)
     if slots:
         yield he_workload(grid, "rotate")
@@ -229,7 +232,7 @@ def _receive(p: HeParties, *, with_share: bool) -> Call:
 
 
 def _sum_of(p: HeParties, *, products: int, streamed: bool) -> Call:
-    inputs = [p.transformed[i % len(p.transformed)] for i in range(products)]
+    inputs = p.inputs(products)
     if not streamed:
         weights = p.pool(1)[:products] if p.grid.packing == "coefficients" else [p.weight] * products
         return partial(p.server.weighted_sum, inputs, weights)

@@ -14,7 +14,7 @@ from autoprivacy.profiler.link_protocol import Command
 from autoprivacy.profiler.linked_circuits import CIRCUITS, CORE_CIRCUITS, MORE_CIRCUITS, batch_bytes, batch_of
 from autoprivacy.profiler.loopback import connected_sender, meter
 from autoprivacy.profiler.prepared_workloads import prepared_workloads
-from autoprivacy.protocol import _native, garbling
+from autoprivacy.protocol import _native, garbling, nonlinear_layer
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.nonlinear_circuits import Nonlinear
 from autoprivacy.protocol.nonlinear_layer import Batch
@@ -22,12 +22,12 @@ from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, Correl
 from autoprivacy.protocol.transport import HEADER_BYTES
 
 CORE_INSTANCES: Final = (1, 64, 512, 2048)
-MORE_INSTANCES: Final = (16, 128, 1024, 8192)
+MORE_INSTANCES: Final = (16, 128, 1024, 8192, 65536)
 LINKED_INSTANCES: Final = (16, 512, 2048, 8192)
 CORE_TRANSFERS: Final = (256, 8192, 32768)
-MORE_TRANSFERS: Final = (2048, 16384, 131072)
+MORE_TRANSFERS: Final = (1024, 2048, 4096, 16384, 65536, 131072, 1 << 20)
 CORE_FRAMES: Final = (0, 65536, 1 << 20)
-MORE_FRAMES: Final = (512, 4096, 16384, 1 << 18, 1 << 21, 1 << 22)
+MORE_FRAMES: Final = (512, 4096, 16384, 1 << 18, 1 << 21, 1 << 22, 1 << 25)
 
 
 def workloads(depth: str) -> list[Workload]:
@@ -137,9 +137,17 @@ def _circuit(kind: Nonlinear, instances: int, path: str | None, *, evaluate: boo
     zero_labels = sender.extend(columns, len(labels))
     if path is not None:
         return _circuit_on(path, batch, kept, masks, zero_labels, labels, delta, evaluate=evaluate)
-    if evaluate:
-        return partial(batch.evaluate, labels, batch.garble(kept, masks, zero_labels, delta))
-    return partial(batch.garble, kept, masks, zero_labels, delta)
+    if not evaluate:
+        return lambda: _drained(nonlinear_layer.garble([batch], kept, masks, zero_labels, delta))
+    # Parts come in a buffer that was just written: the same place for each, as long as the longest.
+    sizes = nonlinear_layer.part_sizes([batch])
+    received = memoryview(rng.bytes(max(sizes)))
+    return lambda: nonlinear_layer.evaluate([batch], labels, (received[:size] for size in sizes))
+
+
+def _drained(parts: Iterator[memoryview]) -> None:
+    for _ in parts:
+        pass
 
 
 def _circuit_on(
