@@ -7,7 +7,6 @@ chosen.
 """
 
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +15,7 @@ from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.models.layer_model import Where, part_of
 from autoprivacy.models.machine_model import LINK
-from autoprivacy.models.prediction import Deployment, predict
+from autoprivacy.models.prediction import Deployment, predict, tables_s
 from autoprivacy.protocol.plan import Plan, Work, table_pieces
 
 CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
@@ -24,12 +23,13 @@ CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
 
 
 class CircuitSeconds(NamedTuple):
-    """A garbled layer: all its seconds, those of garbling and of evaluating alone, and the pieces that tables go in."""
+    """A garbled layer: all its seconds; alone those of garbling, evaluating, and the link for tables; their pieces."""
 
     seconds: float
     garble_s: float
     evaluate_s: float
     pieces: float
+    tables_s: float = 0.0
 
 
 class Pricing(Protocol):
@@ -76,10 +76,10 @@ class DeploymentPricing:
         self._deployment = deployment
         self._known: dict[Work, float | UnmodelledOperation] = {}
 
-    @cached_property
+    @property
     def layer_s(self) -> float:
-        """Seconds that a layer takes beside its work: what messages take once a layer, over loopback."""
-        return self._constant(LINK) if self._is_loopback else 0.0
+        """Nothing: a layer's messages carry their own."""
+        return 0.0
 
     def seconds(self, work: Iterable[Work]) -> float:
         """Seconds of some work, without what its parts take once a layer."""
@@ -94,14 +94,20 @@ class DeploymentPricing:
         """Seconds of one garbled layer, without what its parts take once a layer."""
         works = tuple(work)
         garble, evaluate = ([each for each in works if each.operation == name] for name in ("garble", "evaluate"))
-        return CircuitSeconds(self.seconds(works), self.seconds(garble), self.seconds(evaluate), table_pieces(garble))
+        return CircuitSeconds(
+            self.seconds(works),
+            self.seconds(garble),
+            self.seconds(evaluate),
+            table_pieces(garble),
+            tables_s(garble, self._deployment).typical_s,
+        )
 
     def turn(self, circuits: Floats) -> Floats:
-        """Seconds of all garbled layers of a turn: all but one piece of the shorter party's work is hidden."""
+        """Seconds of all garbled layers of a turn: all but one piece of what is not the longest is hidden."""
         parts = {part: self._constant((part, "")) for part in CIRCUIT_PARTS}
-        seconds, garble, evaluate, pieces = circuits
-        shorter = np.minimum(garble + parts["garble_s"], evaluate + parts["evaluate_s"])
-        hidden = (1 - 1 / np.maximum(1.0, pieces)) * shorter
+        seconds, garble, evaluate, pieces, tables = circuits
+        stages = np.stack([garble + parts["garble_s"], evaluate + parts["evaluate_s"], tables])
+        hidden = (1 - 1 / np.maximum(1.0, pieces)) * (stages.sum(axis=0) - stages.max(axis=0))
         found: Floats = seconds + sum(parts.values()) - hidden
         return found
 
@@ -135,4 +141,5 @@ class DeploymentPricing:
         where = part_of(work), work.kernel
         predictor = self._deployment.predictor(where[0])
         scale = predictor.correction(where).typical_scale
-        return self._deployment.slowdown_median * scale * predictor.seconds(work).typical_s
+        seconds = self._deployment.slowdown_median * scale * predictor.seconds(work).typical_s
+        return seconds + self._constant(LINK) if where == LINK else seconds

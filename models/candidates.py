@@ -3,21 +3,23 @@
 | candidate | seconds |
 |---|---|
 | analytic | sum of features times coefficients >= 0, least squares of relative errors |
+| kriging | analytic times exp of a Gaussian process's mean over what it leaves: near settings err alike |
 | linear | exp of a linear function of the description and the logarithms of the analytic features (ridge) |
 | forest | analytic times exp of a random forest of the description |
 | boosted | analytic times exp of gradient-boosted trees (XGBoost) of the description |
 
-The last three are *learned*. What they see is one call; seconds are those of a call times calls.
+The last four are *learned*. What they see is one call; seconds are those of a call times calls.
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprivacy.common.records import record
-from autoprivacy.models.features import Handled, description, features, matrix
+from autoprivacy.models.features import Handled, description, features, key_of, matrix, place, word_columns
 
 if TYPE_CHECKING:
     from sklearn.tree import DecisionTreeRegressor
@@ -27,6 +29,15 @@ SEED: Final = 2020
 TREES: Final = 30
 LEAST_SAMPLES: Final = 12
 """Below this a learned model is not tried."""
+
+PULL: Final = 0.1
+"""How much a prior of coefficients counts, as a share of one sample."""
+
+LENGTHS: Final = (1.0, 2.0, 4.0)
+"""Octaves of ring degree, limbs or sizes over which errors are alike."""
+
+NOISES: Final = (0.01, 0.1, 1.0)
+"""How much of a deviation is a sample's own, as a share of what is common."""
 
 
 @record
@@ -88,18 +99,57 @@ class Forest:
         return self.base.seconds(handled) * float(np.exp(self.weight * sum(tree(x) for tree in self.trees)))
 
 
-Fitted: TypeAlias = Analytic | LogLinear | Forest
+@record
+class Kriging:
+    """An analytic model times exp of `weights` @ exp(-(distance / `length`)^2 / 2) to `places` (`features.place`)."""
+
+    kind: Literal["kriging"]
+    base: Analytic
+    places: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+    length: float
+
+    def seconds(self, handled: Handled) -> float:
+        """Predicted seconds of all calls."""
+        near = _nearness(place(handled)[None, :], np.array(self.places), self.length)[0]
+        return self.base.seconds(handled) * float(np.exp(near @ np.array(self.weights)))
+
+
+Fitted: TypeAlias = Analytic | LogLinear | Forest | Kriging
 Fit: TypeAlias = Callable[[Sequence[Handled], Sequence[float]], Fitted]
 
 
-def non_negative(rows: Floats, target: Floats) -> tuple[float, ...]:
-    """Coefficients (columns,), at least 0, for which rows @ coefficients is relatively closest to `target`."""
+def non_negative(rows: Floats, target: Floats, prior: Floats | None = None) -> Floats:
+    """Coefficients (columns,), at least 0, for which rows @ coefficients is relatively closest to `target`.
+
+    They are drawn towards a `prior` where that is all that is known of them.
+    """
     from scipy.optimize import nnls
 
     scale = rows.max(axis=0)
     scale[scale == 0] = 1.0
-    coefficients, _ = nnls(rows / scale / target[:, None], np.ones(len(target)))
-    return tuple(float(value) for value in coefficients / scale)
+    relative, wanted = rows / scale / target[:, None], np.ones(len(target))
+    if prior is not None:
+        weight = PULL * np.diag(np.maximum(relative.mean(axis=0), 1e-12))
+        relative, wanted = np.vstack([relative, weight]), np.concatenate([wanted, weight @ (prior * scale)])
+    coefficients, _ = nnls(relative, wanted)
+    found: Floats = coefficients / scale
+    return found
+
+
+def _by_word(rows: Floats, target: Floats, columns: tuple[slice, slice]) -> Floats:
+    """Coefficients of either word; those of the one with fewer samples start from the other's, times one factor."""
+    seen = [rows[:, part].any(axis=1) for part in columns]
+    more = int(seen[1].sum() >= seen[0].sum())
+    found = np.zeros(rows.shape[1])
+    well = non_negative(rows[seen[more]][:, columns[more]], target[seen[more]])
+    found[columns[more]] = found[columns[1 - more]] = well
+    fewer = seen[1 - more]
+    if fewer.any():
+        own = rows[fewer][:, columns[1 - more]]
+        factor = float(np.exp(np.mean(np.log(target[fewer] / (own @ well)))))
+        found[columns[1 - more]] = non_negative(own, target[fewer], factor * well)
+    return found
 
 
 def fit_analytic(samples: Sequence[Handled], seconds: Sequence[float]) -> Analytic:
@@ -110,7 +160,10 @@ def fit_analytic(samples: Sequence[Handled], seconds: Sequence[float]) -> Analyt
     >>> [round(c, 9) for c in fit_analytic([at(10), at(20)], [3.0, 5.0]).coefficients]
     [1.0, 0.2, 0.0]
     """
-    return Analytic("analytic", non_negative(matrix(samples), np.array(seconds)))
+    rows, target = matrix(samples), np.array(seconds)
+    columns = word_columns(key_of(samples[0]))
+    found = non_negative(rows, target) if columns is None else _by_word(rows, target, columns)
+    return Analytic("analytic", tuple(found.tolist()))
 
 
 def fit_linear(samples: Sequence[Handled], seconds: Sequence[float]) -> LogLinear:
@@ -142,13 +195,38 @@ def fit_boosted(samples: Sequence[Handled], seconds: Sequence[float]) -> Forest:
     return Forest("boosted", base, tuple(_boosted_tree(part) for _, part in table.groupby("Tree")), 1.0)
 
 
+def fit_kriging(samples: Sequence[Handled], seconds: Sequence[float]) -> Kriging:
+    """A Gaussian process of what the analytic model leaves; its length and noise err least one left out."""
+    base = fit_analytic(samples, seconds)
+    left = np.log(np.array(seconds) / np.array([base.seconds(sample) for sample in samples]))
+    places = np.array([place(sample) for sample in samples])
+    best = inf
+    for length in LENGTHS:
+        near = _nearness(places, places, length)
+        for noise in NOISES:
+            inverse = np.linalg.inv(near + noise * np.eye(len(left)))
+            weights = inverse @ left
+            error = float(np.mean(np.abs(weights / np.diag(inverse))))  # of each, left out [Sundararajan, Keerthi 2001]
+            if error < best:
+                best, found = error, (weights, length)
+    weights, length = found
+    return Kriging("kriging", base, tuple(map(tuple, places.tolist())), tuple(weights.tolist()), length)
+
+
 CANDIDATES: Final[dict[str, Fit]] = {
     "analytic": fit_analytic,
+    "kriging": fit_kriging,
     "linear": fit_linear,
     "forest": fit_forest,
     "boosted": fit_boosted,
 }
 """Every way that is tried, the simplest first."""
+
+
+def _nearness(one: Floats, other: Floats, length: float) -> Floats:
+    distance = ((one[:, None, :] - other[None, :, :]) ** 2).sum(axis=2)
+    found: Floats = np.exp(-distance / (2 * length**2))
+    return found
 
 
 def _per_call(samples: Sequence[Handled], seconds: Sequence[float]) -> Floats:

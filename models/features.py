@@ -7,7 +7,7 @@ Every feature is a total over calls, so that a sum of works has the sum of their
 | calls, items, values, bytes, wires | of a `Work`, `WorkDone` or `Sample` |
 | n | ring degree, per call |
 | L | data limbs of the ciphertexts that the call works on |
-| K | limbs that the call switches away: L less those that a response keeps |
+| S | limbs that work is done on while switching: those left after each limb that goes, added up |
 
 HE operations of our own kernels (`ring`) compute in 32-bit words where all primes are below 2^30, which is another
 code path with times of its own; their features come twice, once for each word.
@@ -90,18 +90,18 @@ _CONVERTED: Final = ("calls", "n", "nL", "nL log n", "nLL", "bytes")
 FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "encrypt": ("calls", "n", "nL", "nL log n", "bytes"),
     "decrypt": (*_CONVERTED, "items"),
-    "receive": ("calls", "nL", "bytes"),
-    "receive_add_share": ("calls", "n", "nL", "bytes"),
-    "to_ntt": _TRANSFORM,
+    "receive": ("calls", "nL", "nL, 32-bit words", "nL cold"),
+    "receive_add_share": ("calls", "n", "nL", "nL, 32-bit words", "nL cold"),
+    "to_ntt": (*_TRANSFORM, "nL cold"),
     "from_ntt": _TRANSFORM,
     "add": _LINEAR,
     "rotate": _SWITCHING,
     "swap_rows": _SWITCHING,
-    "switch_limb": ("calls", "nL", "nL log n"),
-    "weighted_sum": ("calls", "nL", "items", "items nL"),
+    "switch_limb": ("calls", "nL", "nS"),
+    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "items nL cold"),
     "multiply_plain": _LINEAR,
     "multiply_relinearise": (*_SWITCHING, "nLLL"),
-    "respond": ("calls", "n", "nL", "nL log n", "nK", "bytes", "items"),
+    "respond": ("calls", "n", "nL", "nL log n", "nS", "bytes", "items"),
     "encrypt_zero": ("calls", "n", "nL", "nL log n"),
     "encode": ("calls", "n", "n log n", "nL", "nL log n"),
     "decode": ("calls", "n", "n log n"),
@@ -114,8 +114,8 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "load_galois_keys": ("calls", "items nLL", "bytes"),
     "garble": ("calls", "items", "values", "wires"),
     "evaluate": ("calls", "items", "values", "wires"),
-    "ot_send": ("calls", "items", "items mapped"),
-    "ot_receive": ("calls", "items", "items mapped"),
+    "ot_send": ("calls", "items", "items beyond", "items mapped"),
+    "ot_receive": ("calls", "items", "items beyond", "items mapped"),
     "transfer": ("calls", "bytes", "bytes mapped"),
     "clear_linear": ("calls", "items", "values"),
     "choose_labels": ("calls", "items", "values"),
@@ -124,14 +124,25 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
 }
 """The features of every operation that is modelled."""
 
-_BY_WORD: Final = frozenset(
-    {"receive", "receive_add_share", "to_ntt", "from_ntt", "weighted_sum", "respond", "encode", "encrypt_zero", "add"}
-)
+_BY_WORD: Final = frozenset({"to_ntt", "from_ntt", "weighted_sum", "respond", "encode", "encrypt_zero", "add"})
 _WORD_BITS: Final = 30
 """Primes below 2^30 take 32-bit words [protocol/rings.py]."""
 
 MAPPED_BYTES: Final = 128 * 1024
 """glibc's default M_MMAP_THRESHOLD: what is larger is mapped afresh by each call, and pays for its page faults."""
+
+
+CACHE_BYTES: Final = 1 << 20
+"""A second-level cache of these years: inputs of a sum that it does not hold are read from further away each time."""
+
+WARM_BYTES: Final = CACHE_BYTES // 4
+"""A call that reads a ciphertext and writes others finds room for all in that cache up to this size of one."""
+
+_WORDS_BYTES: Final = 16
+"""Two polynomials in 64-bit words: bytes for each coefficient and limb."""
+
+CACHED_TRANSFERS: Final = 2048
+"""The 128 columns of so many oblivious transfers fill a first-level cache of 32 KiB."""
 
 
 def names_of(key: Key) -> tuple[str, ...]:
@@ -149,7 +160,14 @@ def names_of(key: Key) -> tuple[str, ...]:
 
 
 def _is_by_word(key: Key) -> bool:
-    return key.kernel == "ring" and key.operation in _BY_WORD
+    """Either server responds by our kernels."""
+    return key.operation == "respond" or (key.kernel == "ring" and key.operation in _BY_WORD)
+
+
+def word_columns(key: Key) -> tuple[slice, slice] | None:
+    """Which features are those of 32-bit words and which of 64-bit ones, where there are both."""
+    count = len(FEATURES[key.operation])
+    return (slice(0, count), slice(count, 2 * count)) if _is_by_word(key) else None
 
 
 def features(handled: Handled) -> NDArray[np.float64]:
@@ -174,9 +192,14 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "nLL": calls * n * limbs**2,
         "nLL log n": calls * n * limbs**2 * log_n,
         "nLLL": calls * n * limbs**3,
-        "nK": calls * n * max(0, limbs - handled.kept) * limbs if handled.kept else 0,
+        "nL, 32-bit words": calls * n * limbs * (handled.kernel == "ring" and handled.limb_bits <= _WORD_BITS),
+        "nL cold": calls * n * limbs * (_WORDS_BYTES * n * limbs > WARM_BYTES),
+        "nS": calls * n * _switched(handled),
         "items": items,
         "items nL": items * n * limbs,
+        "items nL cold": items * n * limbs * (_inputs_bytes(handled) > CACHE_BYTES),
+        "additions nL": (items - calls) * n * limbs,
+        "items beyond": max(0, items - CACHED_TRANSFERS * calls),
         "items nLL": items * n * limbs * (limbs + 1),
         "items nLL log n": items * n * limbs * (limbs + 1) * log_n,
         "items mapped": items * mapped / handled.bytes if handled.bytes else 0.0,
@@ -190,6 +213,23 @@ def features(handled: Handled) -> NDArray[np.float64]:
         blank = np.zeros_like(found)
         return np.concatenate((found, blank) if handled.limb_bits <= _WORD_BITS else (blank, found))
     return found
+
+
+def _inputs_bytes(handled: Handled) -> float:
+    """The ciphertexts that one sum reads: two polynomials each, in words."""
+    word = 4 if handled.kernel == "ring" and handled.limb_bits <= _WORD_BITS else 8
+    return 2 * word * handled.n * handled.limbs * handled.items / max(1, handled.calls)
+
+
+def _switched(handled: Handled) -> int:
+    """Limbs left after each limb that is switched away: all but `kept` by a response, one by `switch_limb`.
+
+    >>> from autoprivacy.hwprofiles.machine_profile import WorkDone
+    >>> _switched(WorkDone("respond", 8192, 0, 1, 0, limbs=4, kept=1))
+    6
+    """
+    kept = handled.limbs - 1 if handled.operation == "switch_limb" else handled.kept or handled.limbs
+    return sum(range(kept, handled.limbs))
 
 
 DESCRIPTION: Final = (
@@ -222,6 +262,22 @@ def description(handled: Handled) -> NDArray[np.float64]:
             handled.kept,
             handled.special,
             *(log2(1 + size / calls) for size in sizes),
+        ]
+    )
+
+
+def place(handled: Handled) -> NDArray[np.float64]:
+    """Where one call lies among others, in octaves: ring degree, limbs, sizes; word, kept limbs and prime as far."""
+    calls = max(1, handled.calls)
+    return np.array(
+        [
+            log2(handled.n) if handled.n else 0.0,
+            log2(handled.limbs),
+            2.0 * (handled.limb_bits <= _WORD_BITS),
+            handled.kept,
+            log2(1 + handled.items / calls),
+            log2(1 + handled.values / calls),
+            log2(1 + handled.wires / calls),
         ]
     )
 

@@ -5,9 +5,9 @@ component of a party (HE apart by kernel) is corrected by
 
     seconds = scale x (sum of operations) + per_layer_s
 
-fitted to relative errors and drawn towards scale = 1, per_layer_s = 0 by a ridge of strength `pull`. The pull is the
-one of `PULLS` that errs least on runs left out whole; infinity, no correction, is one of them, so that few layers do
-not make it worse.
+(of the link: a constant for every message) fitted to relative errors and drawn towards scale = 1, per_layer_s = 0 by a
+ridge of strength `pull`. The pull is the one of `PULLS` that errs least on runs left out whole; infinity, no
+correction, is one of them, so that few layers do not make it worse.
 """
 
 from collections import defaultdict
@@ -22,6 +22,7 @@ from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import MeasuredLayer, Seconds
 from autoprivacy.models.features import Handled
+from autoprivacy.protocol.plan import hidden_share
 
 PARTS: Final = {
     "encrypt": "client_he_s",
@@ -68,7 +69,7 @@ def part_of(handled: Handled) -> str:
 
 @record
 class Correction:
-    """Of one part (and kernel, for HE), for the quiet and for the typical time.
+    """Of one part (and kernel, for HE), for the quiet and for the typical time. Of the link, a layer is a message.
 
     `error_before`, `error_after` are mean absolute relative errors of the typical time, on runs left out.
     """
@@ -83,10 +84,10 @@ class Correction:
     error_before: float
     error_after: float
 
-    def __call__(self, composed: Seconds) -> Seconds:
-        """Corrected seconds of one layer."""
-        quiet = self.quiet_scale * composed.quiet_s + self.quiet_per_layer_s
-        typical = self.typical_scale * composed.typical_s + self.typical_per_layer_s
+    def __call__(self, composed: Seconds, count: int = 1) -> Seconds:
+        """Corrected seconds of one layer, or of so many messages of the link."""
+        quiet = self.quiet_scale * composed.quiet_s + count * self.quiet_per_layer_s
+        typical = self.typical_scale * composed.typical_s + count * self.typical_per_layer_s
         return Seconds(min(quiet, typical), typical)
 
 
@@ -121,6 +122,11 @@ def added(work: Iterable[Handled], compose: Compose) -> Seconds:
     """The sum of what works take."""
     seconds = [compose(each) for each in work]
     return Seconds(sum(each.quiet_s for each in seconds), sum(each.typical_s for each in seconds))
+
+
+def hidden_s(work: Sequence[Handled], stages: Sequence[float]) -> float:
+    """Seconds that garbling, sending and evaluating (or keeping) of a layer's circuits hide of each other."""
+    return hidden_share(work) * (sum(stages) - max(stages, default=0.0))
 
 
 def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Where, list[Observation]]:

@@ -1,12 +1,12 @@
 """The latency model of one machine: its operations, and what layers and whole inferences cost beyond them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun, Seconds
+from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun, Seconds, WorkDone
 from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.features import Handled, Key
 from autoprivacy.models.layer_model import (
@@ -17,11 +17,11 @@ from autoprivacy.models.layer_model import (
     by_part,
     fit_correction,
     fit_corrections,
+    hidden_s,
     observations,
     uncorrected,
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
-from autoprivacy.protocol.plan import hidden_share
 
 SCHEMA_VERSION: Final = 2
 LAYER_LEVEL: Final = 0.95
@@ -145,22 +145,23 @@ def _corrections(
 
 
 def _links(predictor: Predictor, runs: Sequence[MeasuredRun]) -> list[Observation]:
-    """What whole runs say of the link, a layer."""
+    """What whole runs say of the link, a message."""
     found = []
     for run in runs:
         if "link_s" not in run.components:
             raise UnmodelledOperation(f"measured run {run.name} lacks link_s; profile again")
-        composed, measured = _composed_link(predictor, run), run.components["link_s"]
-        found.append(Observation(run.name, _shared(composed, run.layers), _shared(measured, run.layers)))
+        messages = _messages(run)
+        composed, measured = added(messages, predictor.seconds), run.components["link_s"]
+        found.append(Observation(run.name, _shared(composed, len(messages)), _shared(measured, len(messages))))
     return found
 
 
-def _composed_link(predictor: Predictor, run: MeasuredRun) -> Seconds:
-    return added([work for work in run.work if work.operation == "transfer"], predictor.seconds)
+def _messages(run: MeasuredRun) -> list[WorkDone]:
+    return [work for work in run.work if work.operation == "transfer"]
 
 
-def _shared(seconds: Seconds, layers: int) -> Seconds:
-    return Seconds(seconds.quiet_s / layers, seconds.typical_s / layers)
+def _shared(seconds: Seconds, count: int) -> Seconds:
+    return Seconds(seconds.quiet_s / count, seconds.typical_s / count)
 
 
 def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -171,25 +172,19 @@ def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tup
         others = [layer for layer in profile.layers if layer.run != run.name]
         corrections = _corrections(predictor, others, [each for each in profile.runs if each.name != run.name])
         left = replace(predictor, corrections={(each.part, each.kernel): each for each in corrections})
-        total = left.correction(LINK)(_shared(_composed_link(left, run), run.layers)).typical_s * run.layers
+        messages = _messages(run)
+        total = left.correction(LINK)(added(messages, left.seconds), len(messages)).typical_s
         for layer in own:
             parts = left.layer(layer.work)
             known = {where: seconds for where, seconds in parts.items() if where[0] in layer.components}
             predicted = sum(seconds.typical_s for seconds in known.values())
             measured = sum(layer.components[part].typical_s for part in {where[0] for where in known})
             layer_errors.append(predicted / measured - 1)
-            total += sum(seconds.typical_s for seconds in parts.values()) - _hidden_s(layer, parts)
+            stages = [parts[part, ""].typical_s for part in ("garble_s", "evaluate_s") if (part, "") in parts]
+            total += sum(seconds.typical_s for seconds in parts.values()) - hidden_s(layer.work, stages)
         if own:
             run_errors.append(total / run.latency.typical_s - 1)
     return tuple(layer_errors), tuple(run_errors)
-
-
-def _hidden_s(layer: MeasuredLayer, parts: Mapping[Where, Seconds]) -> float:
-    """What garbling and evaluation of a layer do at once."""
-    shorter = min(
-        (parts[part, ""].typical_s for part in ("garble_s", "evaluate_s") if (part, "") in parts), default=0.0
-    )
-    return hidden_share(layer.work) * shorter
 
 
 def _worker_slowdown(profile: MachineProfile) -> tuple[tuple[int, float], ...]:

@@ -2,15 +2,18 @@
 
 **Selection.** Samples are put apart in two: those that a seeded generator holds out (`held_out`), which no fit and no
 choice sees, and the rest. On the rest every candidate predicts whole groups that its fit left out: all samples of one
-n, then all of one number of limbs (without an HE set: of one size). The candidate with the least mean absolute error is
-nominated; a learned one is taken only if it also beats the analytic one on the samples that were held out. What was
-taken is fitted again on all samples.
+n, then all of one number of limbs, then one whole HE set (without sets: all of one size). The candidate with the least
+mean absolute error is nominated, an error counted as at most LARGEST_ERROR; a learned one is taken only if it also
+beats the analytic one on the samples that were held out. What was taken is fitted again on all samples.
 
-**Errors** are relative, of predictions that did not see their group; intervals are conformal quantiles of them.
+**Intervals** rest on relative errors of predictions that did not see their set (or size), where it lies within the
+range of the others. Most operations have few of them. So each error is divided by what its operation typically errs,
+drawn towards what operations do in common, and the conformal quantile of all is multiplied by it again.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from math import ceil, inf
 from typing import Final
@@ -22,7 +25,7 @@ from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Machine, Sample
 from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.candidates import CANDIDATES, LEAST_SAMPLES, Fit, Fitted, fit_analytic
-from autoprivacy.models.features import DESCRIPTION, Handled, Key, description, key_of, matrix, names_of
+from autoprivacy.models.features import DESCRIPTION, Handled, Key, description, key_of, matrix, names_of, place
 
 HOLD_OUT_SEED: Final = b"autoprivacy: settings that no selection sees"
 HOLD_OUT_SHARE: Final = 0.15
@@ -38,6 +41,16 @@ _RANGED: Final = {
 """In what a call may lie outside of what was measured."""
 _SLACK: Final = 0.07
 OPERATION_LEVEL: Final = 0.95
+LEAST_SPREAD: Final = 1e-9
+EXTRAPOLATION: Final = 2.0
+"""How many times as wide an interval is where something lies beyond what was measured."""
+
+LARGEST_ERROR: Final = 0.5
+"""Beyond this a prediction is wrong, however far; one group that nothing near was seen of must not decide alone."""
+
+COMMON_ERRORS: Final = 4.0
+"""How many errors of its own what operations err in common counts as, for each operation."""
+
 MARGIN: Final = 0.9
 """A learned model must bring the cross-validated error below this share of the analytic one's to be nominated."""
 
@@ -55,8 +68,10 @@ class Errors:
 class OperationModel:
     """One fitted operation: how quiet and typical times are predicted, and how well.
 
-    `left_out_errors` are those of the chosen candidate on groups that it did not see; `reason` says why it was chosen.
-    `low`, `high` are the least and greatest description (`features.DESCRIPTION`) that was measured.
+    `left_out_errors` are those of the chosen candidate on groups that it did not see, `inside_errors` those on sets
+    that lie within the range of the others; `reason` says why it was chosen. `doubt` is the half-width of the relative
+    interval that holds OPERATION_LEVEL of errors within what was measured. `low`, `high` are the least and greatest
+    description (`features.DESCRIPTION`) that was measured.
     """
 
     operation: str
@@ -68,6 +83,8 @@ class OperationModel:
     reason: str
     candidates: tuple[Errors, ...]
     left_out_errors: tuple[float, ...]
+    inside_errors: tuple[float, ...]
+    doubt: float
     low: tuple[float, ...]
     high: tuple[float, ...]
 
@@ -84,10 +101,9 @@ class OperationModel:
         """Predicted typical seconds (at the machine's quiet speed), never below quiet."""
         return max(self.quiet_s(handled), self.typical.seconds(handled))
 
-    @property
-    def doubt(self) -> float:
-        """Half-width of the relative interval that holds OPERATION_LEVEL of such errors."""
-        return conformal_quantile(self.left_out_errors, OPERATION_LEVEL)
+    def doubt_of(self, handled: Handled) -> float:
+        """Half-width of the interval for one call: wider where it lies beyond what was measured."""
+        return self.doubt * (EXTRAPOLATION if self.beyond(handled) else 1.0)
 
     def beyond(self, handled: Handled) -> tuple[str, ...]:
         """In what a call lies outside all that was measured, by name; sizes may be 5 % beyond."""
@@ -139,7 +155,19 @@ def fit_operations(samples: Iterable[Sample]) -> tuple[OperationModel, ...]:
     groups: dict[Key, list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[key_of(sample)].append(sample)
-    return tuple(_fit_operation(key, group) for key, group in sorted(groups.items()))
+    return _with_doubts([_fit_operation(key, group) for key, group in sorted(groups.items())])
+
+
+def _with_doubts(models: Sequence[OperationModel]) -> tuple[OperationModel, ...]:
+    known = [float(np.sqrt(np.mean(np.square(model.inside_errors)))) for model in models if model.inside_errors]
+    common = float(np.median(known)) if known else LARGEST_ERROR
+    spreads = []
+    for model in models:
+        squares = COMMON_ERRORS * common**2 + float(np.sum(np.square(model.inside_errors)))
+        spreads.append(max(LEAST_SPREAD, float(np.sqrt(squares / (COMMON_ERRORS + len(model.inside_errors))))))
+    scores = [e / spread for model, spread in zip(models, spreads, strict=True) for e in model.inside_errors]
+    factor = conformal_quantile(scores, OPERATION_LEVEL)
+    return tuple(replace(model, doubt=factor * spread) for model, spread in zip(models, spreads, strict=True))
 
 
 def _fit_operation(key: Key, samples: list[Sample]) -> OperationModel:
@@ -161,6 +189,8 @@ def _fit_operation(key: Key, samples: list[Sample]) -> OperationModel:
         reason=reason,
         candidates=table,
         left_out_errors=tuple(errors[chosen]),
+        inside_errors=tuple(_inside_errors(fit, samples)),
+        doubt=0.0,
         low=tuple(rows.min(axis=0).tolist()),
         high=tuple(rows.max(axis=0).tolist()),
     )
@@ -180,28 +210,43 @@ def _choose(table: Sequence[Errors]) -> tuple[str, str]:
 
 def _left_out(fit: Fit, samples: Sequence[Sample]) -> list[float]:
     """Relative errors of quiet times whose group the fit did not see."""
-    errors = []
-    for seen, unseen in _splits(samples):
-        model = fit(seen, [sample.quiet_s for sample in seen])
-        errors += [model.seconds(sample) / sample.quiet_s - 1 for sample in unseen]
-    return errors
+    groupings = (_by_degree, _by_limbs, _by_set) if samples[0].n else (_by_size,)
+    found = [split for group_of in groupings for split in _splits(samples, group_of)]
+    if not found and len(samples) > LEAST_SEEN:
+        found = [([each for each in samples if each is not one], [one]) for one in samples]
+    return [error for seen, unseen in found for error in _errors(fit, seen, unseen)]
 
 
-def _splits(samples: Sequence[Sample]) -> list[tuple[list[Sample], list[Sample]]]:
-    """Samples without and of each group; one by one where no group can be left out.
+def _inside_errors(fit: Fit, samples: Sequence[Sample]) -> list[float]:
+    """Those of sets, or sizes, that lie within the range of all others."""
+    found = []
+    for seen, unseen in _splits(samples, _by_set if samples[0].n else _by_size):
+        rows = np.array([place(sample) for sample in seen])
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        inside = [sample for sample in unseen if ((low <= place(sample)) & (place(sample) <= high)).all()]
+        found += _errors(fit, seen, inside) if inside else []
+    return found
+
+
+def _errors(fit: Fit, seen: Sequence[Sample], unseen: Sequence[Sample]) -> list[float]:
+    model = fit(seen, [sample.quiet_s for sample in seen])
+    return [model.seconds(sample) / sample.quiet_s - 1 for sample in unseen]
+
+
+def _splits(
+    samples: Sequence[Sample], group_of: Callable[[Sample], Hashable]
+) -> list[tuple[list[Sample], list[Sample]]]:
+    """Samples without and of each group.
 
     A group that alone shows what a feature costs cannot be told from the others, so it stays.
     """
     found = []
-    for group_of in (_by_degree, _by_limbs) if samples[0].n else (_by_size,):
-        for group in dict.fromkeys(map(group_of, samples)):
-            seen = [sample for sample in samples if group_of(sample) != group]
-            unseen = [sample for sample in samples if group_of(sample) == group]
-            if len(seen) >= LEAST_SEEN and not (~matrix(seen).any(axis=0) & matrix(unseen).any(axis=0)).any():
-                found.append((seen, unseen))
-    if found or len(samples) <= LEAST_SEEN:
-        return found
-    return [([each for each in samples if each is not one], [one]) for one in samples]
+    for group in dict.fromkeys(map(group_of, samples)):
+        seen = [sample for sample in samples if group_of(sample) != group]
+        unseen = [sample for sample in samples if group_of(sample) == group]
+        if len(seen) >= LEAST_SEEN and not (~matrix(seen).any(axis=0) & matrix(unseen).any(axis=0)).any():
+            found.append((seen, unseen))
+    return found
 
 
 def _by_degree(sample: Sample) -> Hashable:
@@ -212,6 +257,10 @@ def _by_limbs(sample: Sample) -> Hashable:
     return sample.limbs
 
 
+def _by_set(sample: Sample) -> Hashable:
+    return sample.n, sample.limbs, sample.limb_bits
+
+
 def _by_size(sample: Sample) -> Hashable:
     """Sizes within an octave of one another go together."""
     return (sample.values or sample.items or sample.bytes).bit_length()
@@ -220,12 +269,11 @@ def _by_size(sample: Sample) -> Hashable:
 def _held_out_error(fit: Fit, seen: Sequence[Sample], kept: Sequence[Sample]) -> float | None:
     if not kept:
         return None
-    model = fit(seen, [sample.quiet_s for sample in seen])
-    return _mean([model.seconds(sample) / sample.quiet_s - 1 for sample in kept])
+    return _mean(_errors(fit, seen, kept))
 
 
 def _mean(errors: Sequence[float]) -> float | None:
-    return float(np.mean(np.abs(errors))) if errors else None
+    return float(np.mean(np.minimum(LARGEST_ERROR, np.abs(errors)))) if errors else None
 
 
 _STAND_INS: Final[dict[str, tuple[str, ...]]] = {

@@ -1,7 +1,8 @@
 """Seconds of a network's inference, from its plan on a deployment: the sum of its parts, with an interval.
 
 Every part is a term of one layer, so that a search can tabulate it exactly: the HE of both parties, oblivious transfer,
-garbling, evaluation, and the link. Within a layer of schedule `online` each party waits for the other's message.
+garbling, evaluation, and the link. Within a layer each party waits for the other's message; but tables are garbled,
+sent, and evaluated (or kept) piece after piece, so most of that takes as long as the slowest of these.
 """
 
 from collections.abc import Iterable
@@ -10,9 +11,10 @@ from functools import cached_property
 
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Seconds
-from autoprivacy.models.layer_model import added, part_of
+from autoprivacy.models.layer_model import added, hidden_s, part_of
 from autoprivacy.models.link_model import LinkModel
 from autoprivacy.models.machine_model import LINK, MachineModel, Predictor
+from autoprivacy.models.operation_model import EXTRAPOLATION
 from autoprivacy.protocol.garbling import LABEL_BYTES, PIECE_BYTES
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
 
@@ -20,6 +22,10 @@ SERVER_PARTS = frozenset(
     {"server_he_s", "server_ot_s", "garble_s", "server_clear_s", "server_spill_s", "server_setup_s"}
 )
 """Parts that the server's machine decides; the client's machine decides the others."""
+
+
+STAGES = ("garble_s", "evaluate_s", "client_spill_s")
+"""What is done to circuits while they are made: by one party or the other, piece after piece."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +128,6 @@ class Prediction:
     extrapolated: tuple[str, ...]
 
 
-EXTRAPOLATION = 2.0
-"""How many times as wide an interval is where something lies beyond what was measured."""
-
-
 def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Seconds]:
     """Corrected seconds of one layer's parts, by part, at quiet speed; typical ones with their own disturbances.
 
@@ -147,9 +149,17 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Sec
 def _link_seconds(transfers: list[Work], deployment: Deployment) -> Seconds:
     client = deployment.client_predictor
     if deployment.link is None or deployment.link.loopback:
-        return client.correction(LINK)(added(transfers, client.seconds))
+        return client.correction(LINK)(added(transfers, client.seconds), len(transfers))
     each = [deployment.link.message(transfer.bytes, up=transfer.state == "up") for transfer in transfers]
     return Seconds(sum(one.quiet_s for one in each), sum(one.typical_s for one in each))
+
+
+def tables_s(work: Iterable[Work], deployment: Deployment) -> Seconds:
+    """Seconds that a link's rate takes for garbled tables; over loopback the machines' own work is all there is."""
+    link = deployment.link
+    if link is None or link.loopback:
+        return Seconds(0.0, 0.0)
+    return added((each for each in work if each.operation == "garble"), lambda each: link.down(each.bytes))
 
 
 def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
@@ -167,25 +177,26 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
     def quiet(name: str) -> float:
         return parts[name].quiet_s if name in parts else 0.0
 
+    link_s = parts["link_s"].typical_s if "link_s" in parts else 0.0
     components = Components(
         client_he_s=typical("client_he_s"),
         server_he_s=typical("server_he_s"),
         ot_s=typical("client_ot_s", "server_ot_s"),
         garble_s=typical("garble_s"),
         evaluate_s=typical("evaluate_s"),
-        link_s=typical("link_s") if _is_loopback(deployment) else typical("link_s") / slowdown,
+        link_s=slowdown * link_s if _is_loopback(deployment) else link_s,
         clear_s=typical("server_clear_s"),
         spill_s=typical("server_spill_s", "client_spill_s"),
-        overlapped_s=layer.hidden_share * min(typical("garble_s"), typical("evaluate_s")),
+        overlapped_s=hidden_s(layer.work, [*map(typical, STAGES), tables_s(layer.work, deployment).typical_s]),
     )
-    hidden_s = layer.hidden_share * min(quiet("garble_s"), quiet("evaluate_s"))
+    hidden = hidden_s(layer.work, [*map(quiet, STAGES), tables_s(layer.work, deployment).quiet_s])
     doubt = max(deployment.server_predictor.layer_doubt, deployment.client_predictor.layer_doubt)
     if _beyond(layer.work, deployment):
         doubt *= EXTRAPOLATION
     return LayerPrediction(
         name=layer.name,
         components=components,
-        quiet_s=sum(each.quiet_s for each in parts.values()) - hidden_s,
+        quiet_s=sum(each.quiet_s for each in parts.values()) - hidden,
         low_s=components.total_s / (1 + doubt),
         high_s=components.total_s * (1 + doubt),
     )

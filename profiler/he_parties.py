@@ -24,6 +24,9 @@ STREAMED_BYTES: Final = 32 << 20
 """Weights are streamed from a pool of so many bytes: more than the second-level caches hold, about the third's."""
 
 FLOODING_BITS: Final = 40
+DISTINCT: Final = 8
+"""Ciphertexts that are made; more are copies of them."""
+
 STEPS: Final = (SWAP, 1)
 """Rotations that keys are made for."""
 
@@ -150,7 +153,15 @@ class HeParties:
     @cached_property
     def transformed(self) -> list[Any]:
         """Ciphertexts in NTT form, distinct in memory."""
-        return [self.server.to_ntt(self.server.receive(self.request, None)) for _ in range(8)]
+        return [self.server.to_ntt(self.server.receive(self.request, None)) for _ in range(DISTINCT)]
+
+    def inputs(self, count: int) -> list[Any]:
+        """So many of them: a sum of many products reads as many places."""
+        first = self.transformed
+        while len(first) < count:
+            one = first[len(first) % DISTINCT]
+            first.append(one.copy() if isinstance(one, np.ndarray) else self.context.seal.Ciphertext(one))
+        return first[:count]
 
     @cached_property
     def weight(self) -> Any:  # noqa: ANN401 - encoded weights of either server

@@ -60,6 +60,11 @@ STANDARD: Final = (
     GridSet(8192, (43, 43, 43), 20, 44, kept=2),
     GridSet(16384, (54,) * 2),
     GridSet(16384, (54,) * 7, 20, 52),
+    GridSet(4096, (26,) * 3),
+    GridSet(16384, (26,) * 3),
+    GridSet(16384, (43,) * 5),
+    GridSet(16384, (54,) * 2, 20, 54),
+    GridSet(16384, (30,) * 6, 20, 40),
 )
 """Sets that `standard` adds."""
 
@@ -110,7 +115,6 @@ def _more() -> Iterator[Workload]:
         yield from _levels(grid)
     for grid in CORE:
         yield _weighted_sum(grid, 8, "hot")
-        yield _weighted_sum(grid, 64, "streamed")
     for grid in (CORE[0], KEYS, *SPARSE[-2:]):
         yield from _parts(grid)
     yield from _keys(PARTS)
@@ -124,7 +128,6 @@ def _everything() -> Iterator[Workload]:
         yield from _parts(grid)
         yield from _keys(grid)
         yield _weighted_sum(grid, 8, "hot")
-        yield _weighted_sum(grid, 64, "streamed")
 
 
 def _workload(grid: GridSet, work: WorkDone, make: Make, *, seal: bool = False) -> Workload:
@@ -133,32 +136,38 @@ def _workload(grid: GridSet, work: WorkDone, make: Make, *, seal: bool = False) 
 
 def _inference(grid: GridSet, *, all_sizes: bool) -> Iterator[Workload]:
     """What an inference calls. Our client is SEAL's in both packings."""
-    n, request = grid.n, grid.request_bytes
-    yield _workload(grid, grid.work("encrypt", bytes=request), _encrypt, seal=True)
-    slots = grid.packing == "slots"
+    n, slots = grid.n, grid.packing == "slots"
+    yield he_workload(grid, "encrypt")
     if all_sizes:
-        yield _workload(grid, grid.work("receive", bytes=request), partial(_receive, with_share=False))
-    yield _workload(grid, grid.work("receive_add_share", bytes=request), partial(_receive, with_share=True))
-    yield _workload(grid, grid.work("to_ntt"), lambda p: partial(p.server.to_ntt, p.received))
-    yield _workload(grid, grid.work("from_ntt"), lambda p: partial(p.server.from_ntt, p.transformed[0]))
-    for products in (1, 8) if all_sizes else (8,):
-        yield _weighted_sum(grid, products, "streamed")
+        yield he_workload(grid, "receive")
+    yield he_workload(grid, "receive_add_share")
+    yield he_workload(grid, "to_ntt")
+    yield he_workload(grid, "from_ntt")
+    for products in (1, 8, 64) if all_sizes else (2, 32):
+        yield he_workload(grid, "weighted_sum", products)
     if slots:
-        yield _workload(grid, grid.work("rotate"), lambda p: partial(p.server.rotate, p.received, 1))
-        yield _workload(grid, grid.work("add"), lambda p: partial(p.server.add, [p.received, p.total]))
+        yield he_workload(grid, "rotate")
+        yield he_workload(grid, "add")
         if all_sizes:
-            yield _workload(grid, grid.work("swap_rows"), lambda p: partial(p.server.swap_rows, p.received))
-    for sent in (8, n // 2) if all_sizes and not slots else (n // 2,):
-        size = grid.response_bytes(n if slots else sent)
-        kept = grid.kept
-        yield _workload(
-            grid,
-            grid.work("respond", sent, kept=kept, privacy=grid.privacy.kind, bytes=size),
-            partial(_respond, sent=sent),
-        )
-        yield _workload(
-            grid, grid.work("decrypt", sent, kept=kept, bytes=size), partial(_decrypt, sent=sent), seal=True
-        )
+            yield he_workload(grid, "swap_rows")
+    for sent in (1, n // 2, n) if all_sizes and not slots else (n // 2,):
+        yield he_workload(grid, "respond", sent)
+        yield he_workload(grid, "decrypt", sent)
+
+
+def he_workload(grid: GridSet, operation: str, items: int = 0) -> Workload:
+    """One operation of an inference at any setting: `items` are products, or coefficients that are sent."""
+    if operation == "weighted_sum":
+        return _weighted_sum(grid, items, "streamed")
+    if operation in {"respond", "decrypt"}:
+        size = grid.response_bytes(grid.n if grid.packing == "slots" else items)
+        if operation == "decrypt":
+            work = grid.work("decrypt", items, kept=grid.kept, bytes=size)
+            return _workload(grid, work, partial(_decrypt, sent=items), seal=True)
+        work = grid.work("respond", items, kept=grid.kept, privacy=grid.privacy.kind, bytes=size)
+        return _workload(grid, work, partial(_respond, sent=items))
+    make, sends, seal = _SIMPLE[operation]
+    return _workload(grid, grid.work(operation, bytes=grid.request_bytes if sends else 0), make, seal=seal)
 
 
 def _weighted_sum(grid: GridSet, products: int, state: str) -> Workload:
@@ -175,8 +184,8 @@ def _levels(grid: GridSet) -> Iterator[Workload]:
 
 def _session(grid: GridSet) -> Iterator[Workload]:
     """What every session does once: weights and keys."""
-    yield _workload(grid, grid.work("encode"), lambda p: partial(p.server.encode_weights, p.small))
-    yield _workload(grid, grid.work("generate_keys"), lambda p: partial(ClientKeys.generate, p.he_set), seal=True)
+    yield he_workload(grid, "encode")
+    yield he_workload(grid, "generate_keys")
 
 
 def _parts(grid: GridSet) -> Iterator[Workload]:
@@ -223,7 +232,7 @@ def _receive(p: HeParties, *, with_share: bool) -> Call:
 
 
 def _sum_of(p: HeParties, *, products: int, streamed: bool) -> Call:
-    inputs = [p.transformed[i % len(p.transformed)] for i in range(products)]
+    inputs = p.inputs(products)
     if not streamed:
         weights = p.pool(1)[:products] if p.grid.packing == "coefficients" else [p.weight] * products
         return partial(p.server.weighted_sum, inputs, weights)
@@ -289,3 +298,18 @@ def _multiply_relinearise(p: HeParties) -> Call:
         return product
 
     return call
+
+
+_SIMPLE: Final[dict[str, tuple[Make, bool, bool]]] = {
+    "encrypt": (_encrypt, True, True),
+    "receive": (partial(_receive, with_share=False), True, False),
+    "receive_add_share": (partial(_receive, with_share=True), True, False),
+    "to_ntt": (lambda p: partial(p.server.to_ntt, p.received), False, False),
+    "from_ntt": (lambda p: partial(p.server.from_ntt, p.transformed[0]), False, False),
+    "rotate": (lambda p: partial(p.server.rotate, p.received, 1), False, False),
+    "swap_rows": (lambda p: partial(p.server.swap_rows, p.received), False, False),
+    "add": (lambda p: partial(p.server.add, [p.received, p.total]), False, False),
+    "encode": (lambda p: partial(p.server.encode_weights, p.small), False, False),
+    "generate_keys": (lambda p: partial(ClientKeys.generate, p.he_set), False, True),
+}
+"""Operations without items: the call, whether it makes or takes a request, whether it is SEAL's in both packings."""

@@ -1,20 +1,22 @@
 """Small private inferences of random networks, really run between two processes, to correct what operations add up to.
 
-`python -m autoprivacy.profiler.layers KEY_FILE DEPTH` is the server: for each network it prints its address and serves
-one client. Networks come from a fixed generator, so that both sides make the same ones; they hold nobody's weights.
+`python -m autoprivacy.profiler.layers KEY_FILE DEPTH` is the server: for each network it prints an address and serves
+one client, all at once. Networks come from a fixed generator, so that both sides make the same ones; they hold
+nobody's weights.
 """
 
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.common.records import to_json
@@ -39,7 +41,7 @@ from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Client, Inference, Revealed, Server
 from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
-from autoprivacy.protocol.transport import load_key, new_key
+from autoprivacy.protocol.transport import Route, load_key, new_key
 
 INFERENCES: Final = 24
 LEAST_INFERENCES: Final = 6
@@ -72,6 +74,9 @@ NETWORKS: Final = {"quick": (6, 0, 0), "standard": (8, 2, 3), "full": (16, 8, 8)
 
 SetWidths: TypeAlias = tuple[int, tuple[int, ...], int | None]
 """n, bits of the data limbs, bits of the special prime (for packing `slots`)."""
+
+PATIENCE_S: Final = 600.0
+"""How long either side of a session may be silent: others have their turns meanwhile."""
 
 Profiled: TypeAlias = tuple[QuantisedNetwork, Agreement]
 
@@ -215,36 +220,41 @@ def measure_layers(
 ) -> tuple[tuple[MeasuredRun, ...], tuple[MeasuredLayer, ...]]:
     """Run every random network between this process and a fresh one; `after_network` is called `steps(depth)` times.
 
+    All sessions are open at once and take turns in random order: what runs next finds caches as others left them.
     `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs beside every inference.
 
     Raises:
         ProtocolError: if the server process fails; its own message goes to standard error.
     """
-    rng = np.random.default_rng(SEED)
+    networks = list(profiled_networks(depth))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        key_file = folder / "key"
+        new_key(key_file)
+        key = load_key(key_file)
+        command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file), depth]
+        server = stack.enter_context(
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
+        )
+        stack.callback(server.kill)
+        assert server.stdout is not None  # noqa: S101 - it was asked for
+        clients = []
+        for _, agreement in networks:
+            address = server.stdout.readline().strip()
+            if not address:
+                raise ProtocolError("the profiling server ended early; its message is above")
+            clients.append(
+                stack.enter_context(Client(address, key, expected=agreement, route=Route(timeout_s=PATIENCE_S)))
+            )
+        found = _inferences(clients, reference_quiet_s, after_network)
     runs: list[MeasuredRun] = []
     layers: list[MeasuredLayer] = []
-    with tempfile.TemporaryDirectory() as folder:
-        key_file = Path(folder) / "key"
-        new_key(key_file)
-        command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file), depth]
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
-        ) as server:
-            try:
-                assert server.stdout is not None  # noqa: S101 - it was asked for
-                for network, agreement in profiled_networks(depth):
-                    address = server.stdout.readline().strip()
-                    if not address:
-                        raise ProtocolError("the profiling server ended early; its message is above")
-                    with Client(address, load_key(key_file), expected=agreement) as client:
-                        image = rng.integers(0, 1 << INPUT_BITS, network.input_shape).astype(float)
-                        done = _inferences(client, image, reference_quiet_s)
-                    planned = plan_network(network, agreement).layers
-                    runs.append(_measured(agreement, planned, done))
-                    layers += _measured_layers(agreement, network, planned, done)
-                    after_network()
-            finally:
-                server.kill()
+    for (network, agreement), done in zip(networks, found, strict=True):
+        planned = plan_network(network, agreement).layers
+        runs.append(_measured(agreement, planned, done))
+        layers += _measured_layers(agreement, network, planned, done)
     return tuple(runs), tuple(layers)
 
 
@@ -252,20 +262,29 @@ Done: TypeAlias = tuple[Inference, Revealed, float]
 """One inference, and the reference operation's slow-down beside it."""
 
 
-def _inferences(client: Client, image: NDArray[np.float64], reference_quiet_s: float) -> list[Done]:
-    started = time.monotonic()
-    for _ in range(WARM_UP):
-        client.infer(image)
-    each_s = (time.monotonic() - started) / WARM_UP
-    count = min(INFERENCES, max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
+def _inferences(
+    clients: Sequence[Client], reference_quiet_s: float, after_network: Callable[[], None]
+) -> list[list[Done]]:
+    """By client what it did; fewer inferences where they are slow."""
+    rng = np.random.default_rng(SEED)
+    images = [rng.integers(0, 1 << INPUT_BITS, client.agreement.input_shape).astype(float) for client in clients]
+    turns: list[int] = []
+    for index, (client, image) in enumerate(zip(clients, images, strict=True)):
+        started = time.monotonic()
+        for _ in range(WARM_UP):
+            client.infer(image)
+        each_s = (time.monotonic() - started) / WARM_UP
+        turns += [index] * min(INFERENCES, max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
     reference = reference_operation()
     calls = calls_per_block(reference, REFERENCE_BLOCK_S)
-    before, done = time_block(reference, calls), list[Done]()
-    for _ in range(count):
-        run = client.infer_revealed(image)
+    done: list[list[Done]] = [[] for _ in clients]
+    for index in rng.permutation(turns).tolist():
+        before = time_block(reference, calls)
+        run = clients[index].infer_revealed(images[index])
         after = time_block(reference, calls)
-        done.append((*run, (before + after) / 2 / reference_quiet_s))
-        before = after
+        done[index].append((*run, (before + after) / 2 / reference_quiet_s))
+        if len(done[index]) == turns.count(index):
+            after_network()
     return done
 
 
@@ -356,15 +375,27 @@ def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[Laye
 
 
 def main() -> None:
-    """Serve every random network to one client, one after the other."""
+    """Serve every random network to one client each, all at once; their addresses come in order."""
     key = load_key(Path(sys.argv[1]))
-
-    def report(line: str) -> None:
-        if line.startswith("listening on "):
-            print(line.removeprefix("listening on "), flush=True)  # noqa: T201 - the other process reads it
-
+    conversations = []
     for network, agreement in profiled_networks(sys.argv[2]):
-        serve(Server(network, agreement, key, reveal_for_testing=True), "127.0.0.1:0", report, once=True)
+        listening = threading.Event()
+
+        def report(line: str, listening: threading.Event = listening) -> None:
+            if line.startswith("listening on "):
+                print(line.removeprefix("listening on "), flush=True)  # noqa: T201 - the other process reads it
+                listening.set()
+
+        server = Server(network, agreement, key, reveal_for_testing=True)
+        # Until all are made, the first client waits: give it time.
+        options = {"once": True, "timeout_s": PATIENCE_S}
+        conversations.append(
+            threading.Thread(target=serve, args=(server, "127.0.0.1:0", report), kwargs=options, daemon=True)
+        )
+        conversations[-1].start()
+        listening.wait()
+    for each in conversations:
+        each.join()
 
 
 if __name__ == "__main__":

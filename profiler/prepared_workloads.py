@@ -19,10 +19,12 @@ SHAPES: Final = (
     LinearShape(256, 1, 1, 10, (1, 1), (1, 1), (0, 0, 0, 0), 1),
     LinearShape(3, 32, 32, 16, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     LinearShape(32, 16, 16, 32, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+    LinearShape(64, 16, 16, 64, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+    LinearShape(16, 8, 8, 16, (1, 1), (1, 1), (0, 0, 0, 0), 1),
 )
 CIRCUIT: Final = Nonlinear(1 << 16, 8, 4, (1 << 14,), masked_by="client")
-INSTANCES: Final = (16, 512, 4096)
-SPILL_BYTES: Final = (1 << 12, 1 << 16, 1 << 20)
+INSTANCES: Final = (16, 512, 4096, 32768)
+SPILL_BYTES: Final = (1 << 12, 1 << 16, 1 << 20, 1 << 24)
 MODULUS: Final = 1 << 16
 
 

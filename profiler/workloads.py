@@ -1,6 +1,5 @@
 """What is measured: the calls that the runtime makes, with operands as it has them; circuits of real layers."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -15,7 +14,7 @@ from autoprivacy.profiler.link_protocol import Command
 from autoprivacy.profiler.linked_circuits import CIRCUITS, CORE_CIRCUITS, MORE_CIRCUITS, batch_bytes, batch_of
 from autoprivacy.profiler.loopback import connected_sender, meter
 from autoprivacy.profiler.prepared_workloads import prepared_workloads
-from autoprivacy.protocol import _native, garbling
+from autoprivacy.protocol import _native, garbling, nonlinear_layer
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.nonlinear_circuits import Nonlinear
 from autoprivacy.protocol.nonlinear_layer import Batch
@@ -23,12 +22,12 @@ from autoprivacy.protocol.oblivious_transfer import CorrelatedOtReceiver, Correl
 from autoprivacy.protocol.transport import HEADER_BYTES
 
 CORE_INSTANCES: Final = (1, 64, 512, 2048)
-MORE_INSTANCES: Final = (16, 128, 1024, 8192)
+MORE_INSTANCES: Final = (16, 128, 1024, 8192, 65536)
 LINKED_INSTANCES: Final = (16, 512, 2048, 8192)
 CORE_TRANSFERS: Final = (256, 8192, 32768)
-MORE_TRANSFERS: Final = (2048, 16384, 131072)
+MORE_TRANSFERS: Final = (1024, 2048, 4096, 16384, 65536, 131072, 1 << 20)
 CORE_FRAMES: Final = (0, 65536, 1 << 20)
-MORE_FRAMES: Final = (512, 4096, 16384, 1 << 18, 1 << 21, 1 << 22)
+MORE_FRAMES: Final = (512, 4096, 16384, 1 << 18, 1 << 21, 1 << 22, 1 << 25)
 
 
 def workloads(depth: str) -> list[Workload]:
@@ -48,21 +47,22 @@ def circuit_workloads(depth: str) -> Iterator[Workload]:
     """Garbling and evaluation of whole nonlinear layers, from shares to shares."""
     for kind, batches in zip(CORE_CIRCUITS, (CORE_INSTANCES, CORE_INSTANCES[1::2]), strict=True):
         for instances in batches:
-            yield from _circuit_pair(kind, instances)
+            yield from circuit_pair(kind, instances)
     if depth == "quick":
         return
     for kind in CORE_CIRCUITS:
         for instances in (*CORE_INSTANCES, *MORE_INSTANCES):
-            yield from _circuit_pair(kind, instances)
+            yield from circuit_pair(kind, instances)
     for kind in MORE_CIRCUITS:
         for instances in (16, 512, *((2048, 8192) if depth == "full" else ())):
-            yield from _circuit_pair(kind, instances)
+            yield from circuit_pair(kind, instances)
     for path in _native.aes_paths():
         if path not in {_native.aes_path(), "portable"} or depth == "full":
-            yield from _circuit_pair(CORE_CIRCUITS[1], 512, path)
+            yield from circuit_pair(CORE_CIRCUITS[1], 512, path)
 
 
-def _circuit_pair(kind: Nonlinear, instances: int, path: str | None = None) -> Iterator[Workload]:
+def circuit_pair(kind: Nonlinear, instances: int, path: str | None = None) -> Iterator[Workload]:
+    """Garbling and evaluation of a batch."""
     circuit = kind.circuit
     wires, size = instances * (circuit.inputs + len(circuit.outputs)), garbling.garbled_bytes(circuit, instances)
     for operation in ("garble", "evaluate"):
@@ -74,17 +74,27 @@ def _circuit_pair(kind: Nonlinear, instances: int, path: str | None = None) -> I
 def oblivious_transfer_workloads(depth: str) -> Iterator[Workload]:
     """Oblivious-transfer extension, each side alone."""
     for count in (*CORE_TRANSFERS, *(() if depth == "quick" else MORE_TRANSFERS)):
-        for operation in ("ot_receive", "ot_send"):
-            work = WorkDone(operation, 0, 0, 1, count, bytes=extension_bytes(count))
-            prepare = partial(_oblivious_transfer, count, send=operation == "ot_send")
-            yield Workload(work, prepare, _native.aes_path())
+        yield from transfer_pair(count)
+
+
+def transfer_pair(count: int) -> Iterator[Workload]:
+    """So many oblivious transfers, a multiple of 16, at either party."""
+    for operation in ("ot_receive", "ot_send"):
+        work = WorkDone(operation, 0, 0, 1, count, bytes=extension_bytes(count))
+        prepare = partial(_oblivious_transfer, count, send=operation == "ot_send")
+        yield Workload(work, prepare, _native.aes_path())
 
 
 def loopback_workloads(depth: str) -> Iterator[Workload]:
     """Frames to another process over loopback, each answered by an empty frame."""
     for content_bytes in (*CORE_FRAMES, *(() if depth == "quick" else MORE_FRAMES)):
-        items = content_bytes + 2 * HEADER_BYTES
-        yield Workload(WorkDone("transfer", 0, 0, 2, items, bytes=items), partial(connected_sender, content_bytes))
+        yield frame_workload(content_bytes)
+
+
+def frame_workload(content_bytes: int) -> Workload:
+    """One frame, and its empty answer."""
+    items = content_bytes + 2 * HEADER_BYTES
+    return Workload(WorkDone("transfer", 0, 0, 2, items, bytes=items), partial(connected_sender, content_bytes))
 
 
 def linked_workloads(depth: str) -> Iterator[Workload]:
@@ -127,9 +137,17 @@ def _circuit(kind: Nonlinear, instances: int, path: str | None, *, evaluate: boo
     zero_labels = sender.extend(columns, len(labels))
     if path is not None:
         return _circuit_on(path, batch, kept, masks, zero_labels, labels, delta, evaluate=evaluate)
-    if evaluate:
-        return partial(batch.evaluate, labels, batch.garble(kept, masks, zero_labels, delta))
-    return partial(batch.garble, kept, masks, zero_labels, delta)
+    if not evaluate:
+        return lambda: _drained(nonlinear_layer.garble([batch], kept, masks, zero_labels, delta))
+    # Parts come in a buffer that was just written: the same place for each, as long as the longest.
+    sizes = nonlinear_layer.part_sizes([batch])
+    received = memoryview(rng.bytes(max(sizes)))
+    return lambda: nonlinear_layer.evaluate([batch], labels, (received[:size] for size in sizes))
+
+
+def _drained(parts: Iterator[memoryview]) -> None:
+    for _ in parts:
+        pass
 
 
 def _circuit_on(
@@ -159,9 +177,13 @@ def _circuit_on(
 
 
 def _oblivious_transfer(count: int, *, send: bool) -> Call:
+    """At the client with the choice bits that its shares make, as in an inference."""
     sender, receiver = _ot_pair(garbling.new_delta())
-    choices = np.frombuffer(os.urandom(count), np.uint8) & np.uint8(1)
+    kind = CORE_CIRCUITS[0]
+    places = np.arange(count // kind.client_inputs)
+    batch = Batch(kind, places[None], places)
+    share = np.random.default_rng(count).integers(0, kind.modulus_in, len(places))
     if not send:
-        return partial(receiver.extend, choices)
-    columns, _ = receiver.extend(choices)
-    return partial(sender.extend, columns, count)
+        return lambda: receiver.extend(batch.choices(share))
+    columns, _ = receiver.extend(batch.choices(share))
+    return partial(sender.extend, columns, batch.transfers)

@@ -111,15 +111,12 @@ class _Sized(Protocol):
 
 
 def hidden_share(work: Sequence[_Sized]) -> float:
-    """Of garbling and evaluation, the share of the shorter one that is done while the other goes on.
+    """Of garbling, sending tables and evaluating (or keeping) them, the share that is done while the longest goes on.
 
-    They go piece after piece, so all but the first piece of one and the last of the other can overlap; nothing does
-    where only one of them is done.
+    They go piece after piece, so all but the first piece of one and the last of another can overlap.
     """
-    sizes = {what: [each.bytes for each in work if each.operation == what] for what in ("garble", "evaluate")}
-    if not all(sizes.values()):
-        return 0.0
-    return 1 - 1 / table_pieces([each for each in work if each.operation == "garble"])
+    garbled = [each for each in work if each.operation == "garble"]
+    return 1 - 1 / table_pieces(garbled) if garbled else 0.0
 
 
 def table_pieces(garbled: Sequence[_Sized]) -> int:

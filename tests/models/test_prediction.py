@@ -133,7 +133,8 @@ def test_a_declared_link_takes_half_a_round_trip_a_message_and_its_bytes(model: 
     expected = messages * 0.04 + up / 1e6 + down / 0.5e6
     assert sum(layer.components.link_s for layer in found.layers) == pytest.approx(expected, rel=1e-9)
     for one, other in zip(near.layers, found.layers, strict=True):
-        assert replace(one.components, link_s=0.0) == replace(other.components, link_s=0.0)
+        alike = [replace(each.components, link_s=0.0, overlapped_s=0.0) for each in (one, other)]
+        assert alike[0] == alike[1]
 
 
 def test_what_was_measured_is_not_called_extrapolated(model: MachineModel, planned: Plan) -> None:
