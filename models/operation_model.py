@@ -51,6 +51,9 @@ LARGEST_ERROR: Final = 0.5
 COMMON_ERRORS: Final = 4.0
 """How many errors of its own what operations err in common counts as, for each operation."""
 
+RIGHT: Final = 1e-3
+"""An analytic model that errs less is right: nothing is left to learn."""
+
 MARGIN: Final = 0.9
 """A learned model must bring the cross-validated error below this share of the analytic one's to be nominated."""
 
@@ -201,6 +204,8 @@ def _choose(table: Sequence[Errors]) -> tuple[str, str]:
     if len(table) == 1 or analytic.left_out is None:
         return analytic.candidate, "too few settings to learn from"
     best = min(table, key=lambda errors: inf if errors.left_out is None else errors.left_out)
+    if analytic.left_out < RIGHT:
+        return analytic.candidate, f"errs less than {RIGHT:.1%} on groups left out"
     if best.left_out is None or best.left_out >= MARGIN * analytic.left_out:
         return analytic.candidate, f"no learned model errs less than {MARGIN:.0%} as much on groups left out"
     if best.held_out is None or analytic.held_out is None or best.held_out >= analytic.held_out:
