@@ -12,6 +12,7 @@ is not chosen as such: every modulus, tile and number of dropped bits makes an e
 (w, a, t) and one HE set, those are left that no other one beats in seconds and error alike.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -263,10 +264,10 @@ class _Maker:
         work = plan_layer(layer, alone=self._facts.alone, nonzero=layout.nonzero(weight), privacy=kind).work
         other = [each for each in work if not _answers(each)]
         fixed = self._pricing.seconds(other) + self._pricing.once(work)
-        sizes = layout.response_sizes.tolist()
+        sizes = Counter(layout.response_sizes.tolist())
         found = []
         for response in responses:
-            down = sum(response_bytes(policy.n, policy.limbs, sent, response) for sent in sizes)
+            down = sum(count * response_bytes(policy.n, policy.limbs, sent, response) for sent, count in sizes.items())
             answers = [
                 transfer("down", HEADER_BYTES + down) if each.operation == "transfer" else replace(each, bytes=down)
                 for each in work

@@ -1,8 +1,9 @@
 """One search: what it was asked for, and everything that its steps share; what took long is kept in a folder."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop, classify
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, colourings, couple
 from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.methods import method
+from autoprivacy.agent.methods import CALLS, MOST_CALLS, method
 from autoprivacy.agent.methods.interface import Solution
 from autoprivacy.agent.options import Choices, Option
 from autoprivacy.agent.pricing import Pricing
@@ -29,13 +30,16 @@ from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.policy import Policy, Provenance
 from autoprivacy.protocol.security import SecurityLabel
 
+LOGITS_FROM: Final = 250
+"""The root mean square of logits is that of so many images: it only says what is small."""
+
 
 @record
 class Settings:
     """What a search is asked for; the same settings, seed and profiles give the same policy.
 
     `sensitivity_images` of the search split give the additive costs, `judged_images` judge whole policies.
-    `most_priced` bounds how many policies a method may price.
+    `most_priced` bounds how many policies a method may price; None is the method's own bound (`methods.CALLS`).
     """
 
     max_accuracy_drop: float = 0.005
@@ -48,7 +52,7 @@ class Settings:
     activation_bits: tuple[int, ...] = (4, 5, 6, 8)
     sensitivity_images: int = 1000
     judged_images: int = 5000
-    most_priced: int = 200_000
+    most_priced: int | None = None
     seed: int = 0
 
 
@@ -61,6 +65,15 @@ class Simulations:
     images: int
     seed: int
     drops: dict[str, AccuracyDrop]
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a method did in all its runs: policies priced, seconds in all, and seconds of pricing."""
+
+    priced: int = 0
+    seconds: float = 0.0
+    pricing_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +94,7 @@ class Search:
     _tables: Surrogate | None = field(default=None)
     _sensitivities: Sensitivities | None = field(default=None)
     _simulated: dict[str, AccuracyDrop] = field(default_factory=dict)
+    _spent: dict[str, Spent] = field(default_factory=dict)
     _right: NDArray[np.bool_] | None = field(default=None)
 
     def under(self, circuit_privacy: str, pricing: Pricing | None = None) -> Self:
@@ -106,7 +120,7 @@ class Search:
     def coupling(self) -> Coupling:
         """The graph's coupling, at all widths of the space."""
         if self._coupling is None:
-            logits = self.trained.run(self.data.calibrate.x)
+            logits = self.trained.run(self.data.calibrate.x[:LOGITS_FROM])
             rms = float(np.sqrt((logits.astype(np.float64) ** 2).mean()))
             widths = self.settings.weight_bits, self.settings.activation_bits
             with self.progress("reading widths", colourings(self.quantiser, *widths)) as advance:
@@ -189,6 +203,10 @@ class Search:
             self._simulated.update(self._kept_simulations())
         return self._simulated.get(_kept_as(policy))
 
+    def spent(self, name: str) -> Spent:
+        """What a method spent so far."""
+        return self._spent.setdefault(name, Spent())
+
     @property
     def judged(self) -> Split:
         """The images that whole policies are judged on."""
@@ -216,11 +234,18 @@ def _kept_as(policy: Policy) -> str:
 def solved(search: Search, tables: Surrogate, budget: int, name: str | None = None) -> Solution | None:
     """What a method finds within a budget, by default the method that the search was asked for."""
     settings = search.settings
-    rng = np.random.default_rng(settings.seed)
+    name = name or settings.method
+    calls = settings.most_priced or CALLS.get(name, MOST_CALLS)
+    start = time.perf_counter()
     try:
-        return method(name or settings.method)(tables.problem, budget, rng, settings.most_priced)
+        found = method(name)(tables.problem, budget, np.random.default_rng(settings.seed), calls)
     except Refused:
         return None
+    spent = search.spent(name)
+    spent.priced += found.priced
+    spent.seconds += time.perf_counter() - start
+    spent.pricing_s += found.pricing_s
+    return found
 
 
 def check(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from autoprivacy.agent.coupling import Coupling
 from autoprivacy.agent.options import Choices, Option, layer_facts, layer_options
 from autoprivacy.agent.pricing import Pricing
 from autoprivacy.agent.problem import Ints, Layer, Problem, units
+from autoprivacy.agent.pruning import worth_trying
 from autoprivacy.agent.terms import circuits, equal_moduli, equal_widths, opening, turns
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.progress import Advance
@@ -115,15 +116,15 @@ def surrogate(
     pricing: Pricing,
     advance: Advance = lambda: None,
     *,
-    worth_trying: Callable[[tuple[Option, ...]], tuple[Option, ...]] = lambda options: options,
+    prune: Callable[[Coupling, Sequence[tuple[Option, ...]]], tuple[tuple[Option, ...], ...]] = worth_trying,
 ) -> Surrogate:
-    """Price every option of every layer, and every term of those of them that are `worth_trying`.
+    """Price every option of every layer, and every term of those of them that `prune` leaves.
 
     Raises:
         Refused: as `priced_options`; or if terms would not fit in memory.
     """
     priced, unpriced = priced_options(coupling, choices, pricing, advance)
-    options = tuple(map(worth_trying, priced))
+    options = prune(coupling, priced)
     families: dict[tuple[object, ...], int] = {}
     layers = []
     for name, own in zip(coupling.layers, options, strict=True):

@@ -348,6 +348,10 @@ def search(
     security: Annotated[str, typer.Option(help="he2024, the stricter table, or he2018.")] = "he2024",
     sensitivity_images: Annotated[int, typer.Option(min=1, help="Images that judge each layer alone.")] = 1000,
     judged_images: Annotated[int, typer.Option(min=1, help="Images that judge whole policies.")] = 5000,
+    calls: Annotated[
+        int | None,
+        typer.Option(min=1, help="Policies that a method may price a run; by default 2000 for random and for tpe."),
+    ] = None,
     seed: Seed = 0,
     own_data: OwnData = None,
     json: Json = False,
@@ -368,6 +372,7 @@ def search(
         security="he2018" if security == "he2018" else "he2024",
         sensitivity_images=sensitivity_images,
         judged_images=judged_images,
+        most_priced=calls,
         seed=seed,
     )
     choice_commands.search(network, server, client, link, out, settings, own_data, json=json)

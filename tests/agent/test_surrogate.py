@@ -1,5 +1,6 @@
 """Tables against `predict`, policy by policy, on real and on analytic prices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 
 from autoprivacy.agent.coupling import Coupling, couple
 from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.options import Choices
+from autoprivacy.agent.methods import exact
+from autoprivacy.agent.options import Choices, Option
 from autoprivacy.agent.pricing import DeploymentPricing, Pricing
+from autoprivacy.agent.pruning import worth_trying
 from autoprivacy.agent.surrogate import Surrogate, surrogate
+from autoprivacy.agent.terms import turns
 from autoprivacy.common.errors import Refused
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
@@ -105,9 +109,17 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(trained, quantiser, couple(quantiser, BITS, BITS, 1.0))
 
 
+def everything(coupling: Coupling, options: Sequence[tuple[Option, ...]]) -> tuple[tuple[Option, ...], ...]:  # noqa: ARG001
+    return tuple(options)
+
+
 def tables_of(case: Case, pricing: Pricing, privacy: str, packings: tuple[str, ...]) -> Surrogate:
     sets = set_choices(packings, "he2024")  # type: ignore[arg-type]
-    return surrogate(case.coupling, Choices(sets, BITS, BITS, CircuitPrivacy.parse(privacy), "he2024"), pricing)
+    if case.trained.network.name == "side-by-side":
+        assert max(map(len, turns(case.coupling))) == 2
+    return surrogate(
+        case.coupling, Choices(sets, BITS, BITS, CircuitPrivacy.parse(privacy), "he2024"), pricing, prune=everything
+    )
 
 
 def allowed(tables: Surrogate, count: int) -> np.ndarray:
@@ -182,3 +194,18 @@ def test_a_space_without_room_is_refused(case: Case) -> None:
     choices = Choices(small, BITS, BITS, CircuitPrivacy.parse("flood:40"), "he2024")
     with pytest.raises(Refused, match="no HE set of the space can run it"):
         surrogate(case.coupling, choices, AnalyticPricing())
+
+
+@pytest.mark.parametrize("privacy", ["uniform", "flood:40"])
+def test_what_is_pruned_is_in_no_optimum(case: Case, privacy: str) -> None:
+    sets = set_choices(("coefficients", "slots"), "he2024")
+    choices = Choices(sets, (8,), (8,), CircuitPrivacy.parse(privacy), "he2024")
+    rng = np.random.default_rng(0)
+    found = []
+    for prune in (everything, worth_trying):
+        tables = surrogate(case.coupling, choices, AnalyticPricing(), prune=prune)
+        tables = tables.with_penalties(lambda layer, option: 1e-3 * option.error)  # noqa: ARG005 - one signature
+        found.append(exact.solve(tables.problem, 50, rng, 0).latency_s)
+        slots = {option.chosen.packing == "slots" for options in tables.options for option in options}
+        assert slots == {True, False} if prune is everything else slots == {False}
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
