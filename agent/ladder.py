@@ -92,7 +92,8 @@ def contender(search: Search, rung: Rung, deployment: Deployment) -> Contender:
     assert rung.policy is not None  # noqa: S101 - rungs without a policy cannot be run
     network = search.quantiser.quantise(rung.policy.widths())
     agreement = agree(network, rung.policy)
-    return Contender(rung.name, rung.policy, agreement, network, predict(plan_network(network, agreement), deployment))
+    planned = plan_network(network, agreement, search.schedule)
+    return Contender(rung.name, rung.policy, agreement, network, predict(planned, deployment))
 
 
 def _steps(search: Search, best: Solution) -> Iterator[Rung]:
@@ -143,7 +144,7 @@ def _best_packing(search: Search, least: Rung, start: NamedSet) -> Rung:
 
 def _seconds(search: Search, policy: Policy) -> float:
     network = search.quantiser.quantise(policy.widths())
-    return search.pricing.inference(plan_network(network, agree(network, policy)))
+    return search.pricing.inference(plan_network(network, agree(network, policy), search.schedule))
 
 
 def _chosen(search: Search, kind: Kind, name: str, method: str, budget: int, wanted: _Wanted) -> Rung:

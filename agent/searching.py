@@ -11,21 +11,23 @@ from numpy.typing import NDArray
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop, classify
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, colourings, couple
 from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.methods import CALLS, MOST_CALLS, method
+from autoprivacy.agent.methods import CALLS, MOST_CALLS, exact, method
 from autoprivacy.agent.methods.interface import Solution
 from autoprivacy.agent.options import Choices, Option
 from autoprivacy.agent.pricing import Pricing
-from autoprivacy.agent.problem import Ints
+from autoprivacy.agent.problem import Ints, Layer, Problem
 from autoprivacy.agent.sensitivity import Sensitivities, measure
 from autoprivacy.agent.surrogate import Surrogate, steps, surrogate
 from autoprivacy.common.errors import BadInput, Refused
 from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import load, record, save
+from autoprivacy.models.comparison import Objective
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Split, Splits
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.policy import Policy, Provenance
 from autoprivacy.protocol.security import SecurityLabel
@@ -42,6 +44,7 @@ class Settings:
     `most_priced` bounds how many policies a method may price; None is the method's own bound (`methods.CALLS`).
     """
 
+    objective: Objective = "total"
     max_accuracy_drop: float = 0.005
     latency_budget_s: float | None = None
     method: str = "exact"
@@ -127,6 +130,11 @@ class Search:
                 self._coupling = couple(self.quantiser, *widths, rms, advance)
         return self._coupling
 
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule whose seconds are made least: with the objective `online`, what `preprocessed` leaves online."""
+        return "online" if self.settings.objective == "total" else "preprocessed"
+
     def choices(self) -> Choices:
         """What every layer may choose from."""
         settings = self.settings
@@ -170,7 +178,7 @@ class Search:
 
     def policy(self, tables: Surrogate, chosen: Ints, *, method_name: str) -> Policy:
         """The policy file of option numbers (layers,)."""
-        made_by = Provenance(self.version, method_name, self.profiles, "total", None, None)
+        made_by = Provenance(self.version, method_name, self.profiles, self.settings.objective, None, None)
         return Policy(
             schema_version=1,
             network=self.trained.network.name,
@@ -245,7 +253,25 @@ def solved(search: Search, tables: Surrogate, budget: int, name: str | None = No
     spent.priced += found.priced
     spent.seconds += time.perf_counter() - start
     spent.pricing_s += found.pricing_s
-    return found
+    return settled(search, tables, found, budget)
+
+
+def settled(search: Search, tables: Surrogate, found: Solution, budget: int) -> Solution:
+    """A policy with all that its objective leaves open chosen too.
+
+    The objective `online` leaves HE sets open: of the policies that are the same online, it is the one within the
+    budget that takes the fewest seconds ahead of the input.
+    """
+    if search.settings.objective == "total":
+        return found
+    kept = tables.same_outside(found.policy)
+    layers = []
+    for layer, options, own in zip(tables.problem.layers, tables.options, kept, strict=True):
+        seconds = np.array([options[number].seconds for number in own.tolist()])
+        layers.append(Layer(layer.name, seconds, layer.penalty[own], layer.family[own]))
+    ahead = exact.solve(Problem(tuple(layers)), budget, np.random.default_rng(0), 0)
+    policy = np.array([own[at] for own, at in zip(kept, ahead.policy, strict=True)], np.int64)
+    return replace(found, policy=policy, penalty=int(tables.problem.penalty(policy[None])[0]))
 
 
 def check(settings: Settings) -> None:

@@ -54,14 +54,23 @@ def search(
         profiles = (*profiles, path_between.profile_id)
     folder = None if out.suffix == ".json" else out
     splits = splits_for(trained, data_file)
-    made = Search(trained, splits, DeploymentPricing(deployment), settings, progress, VERSION, profiles, folder)
+    made = Search(
+        trained,
+        splits,
+        DeploymentPricing(deployment, settings.objective),
+        settings,
+        progress,
+        VERSION,
+        profiles,
+        folder,
+    )
     found = run(made)
     path = out if folder is None else folder / "policy.json"
     save(found.policy, path)
     if folder is not None:
         save(found, folder / "search.json")
     quantised = made.quantiser.quantise(found.policy.widths())
-    prediction = predict(plan_network(quantised, agree(quantised, found.policy)), deployment)
+    prediction = predict(plan_network(quantised, agree(quantised, found.policy), made.schedule), deployment)
     if abs(prediction.latency_s / found.latency_s - 1) > SAME_LATENCY:
         raise AssertionError(f"tables say {found.latency_s} s, predict says {prediction.latency_s} s")
     if json:

@@ -339,7 +339,10 @@ def search(
     method: Annotated[
         str, typer.Option(help="exact, greedy, bisection, uniform, random or tpe (needs optuna).")
     ] = "exact",
-    objective: Annotated[str, typer.Option(help="What is made least: total (offline and online).")] = "total",
+    objective: Annotated[
+        ObjectiveName,
+        typer.Option(help="What is made least: all of it (total), or what schedule `preprocessed` leaves online."),
+    ] = ObjectiveName.TOTAL,
     max_accuracy_drop: Drop = 0.005,
     latency_budget: Annotated[
         float | None, typer.Option(min=0, help="Seconds: find the most accurate policy that takes no longer.")
@@ -360,11 +363,10 @@ def search(
     from autoprivacy.agent.searching import Settings
     from autoprivacy.cli import choice_commands
 
-    if objective != "total":
-        raise BadInput(f"--objective {objective}: only `total` of schedule `online` is searched so far; choose total")
     if security not in {"he2024", "he2018"}:
         raise BadInput(f"--security {security}: choose he2024 or he2018")
     settings = Settings(
+        objective="online" if objective is ObjectiveName.ONLINE else "total",
         max_accuracy_drop=max_accuracy_drop,
         latency_budget_s=latency_budget,
         method=method,

@@ -5,6 +5,7 @@ from math import log2
 
 from autoprivacy.agent.pricing import CircuitSeconds
 from autoprivacy.agent.problem import Floats
+from autoprivacy.models.comparison import Objective
 from autoprivacy.protocol.plan import Plan, Work
 
 HE_US = {  # microseconds at n = 4096 and one limb, of the order of docs/protocol.md's single operations
@@ -26,6 +27,7 @@ PRODUCT_US = 30.0
 class AnalyticPricing:
     """Seconds per operation in proportion to n log n and limbs; a link of some rate and delay."""
 
+    objective: Objective = "total"
     layer_s = 1e-4
 
     def __init__(self, *, bytes_per_s: float = 1e9, frame_s: float = 2e-5) -> None:
