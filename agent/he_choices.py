@@ -34,6 +34,9 @@ SLOT_LIMBS: Final[Mapping[int, tuple[tuple[int, ...], ...]]] = MappingProxyType(
 )
 """The same for `slots`, the special limb last."""
 
+LARGEST_N: Final = max((*COEFFICIENT_LIMBS, *SLOT_LIMBS))
+"""One t for `slots` at all n: fewer circuits to tell apart, and layers that meet may differ in n."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class SetChoice:
@@ -45,8 +48,8 @@ class SetChoice:
     special_bits: int | None = None
 
     def t(self, bits: int) -> int:
-        """The least t that this packing can use and that holds accumulators of so many bits."""
-        return least_batching_prime(self.n, 1 << bits) if self.packing == "slots" else 1 << bits
+        """The least t that this packing can use, at any n, and that holds accumulators of so many bits."""
+        return least_batching_prime(LARGEST_N, 1 << bits) if self.packing == "slots" else 1 << bits
 
     def he_set(self, t: int, security: SecurityLabel) -> HeSet:
         """The checked set.

@@ -44,7 +44,7 @@ START: Final = "delphi"
 BEST_UNIFORM: Final = "best uniform set with tolerated errors and widths"
 
 Kind: TypeAlias = Literal["published", "step", "beside"]
-_Wanted: TypeAlias = Callable[[str, Option], bool]
+Wanted: TypeAlias = Callable[[str, Option], bool]
 
 
 @record
@@ -69,7 +69,7 @@ def ladder(search: Search, best: Solution, *, judge: bool = True) -> tuple[Rung,
     `judge` simulates the accuracy of each as a whole, on the images that the search judges policies by.
     """
     made = [
-        *(_named(search, "published", _called(each), each, own_t=True) for each in map(_set, PUBLISHED)),
+        *published(search),
         *_steps(search, best),
         _chosen(search, "beside", BEST_UNIFORM, "uniform", best.penalty, _free),
     ]
@@ -83,6 +83,11 @@ def ladder(search: Search, best: Solution, *, judge: bool = True) -> tuple[Rung,
     return tuple(found)
 
 
+def published(search: Search) -> tuple[Rung, ...]:
+    """The sets of known systems as published, beside one another; not judged."""
+    return tuple(_named(search, "published", _called(each), each, own_t=True) for each in map(_set, PUBLISHED))
+
+
 def contender(search: Search, rung: Rung, deployment: Deployment) -> Contender:
     """A rung, ready to be run for real.
 
@@ -92,7 +97,8 @@ def contender(search: Search, rung: Rung, deployment: Deployment) -> Contender:
     assert rung.policy is not None  # noqa: S101 - rungs without a policy cannot be run
     network = search.quantiser.quantise(rung.policy.widths())
     agreement = agree(network, rung.policy)
-    return Contender(rung.name, rung.policy, agreement, network, predict(plan_network(network, agreement), deployment))
+    planned = plan_network(network, agreement, search.schedule)
+    return Contender(rung.name, rung.policy, agreement, network, predict(planned, deployment))
 
 
 def _steps(search: Search, best: Solution) -> Iterator[Rung]:
@@ -101,8 +107,8 @@ def _steps(search: Search, best: Solution) -> Iterator[Rung]:
     least = _named(search, "step", f"{_called(start)} at its least t", start, own_t=False)
     yield least
     yield _best_packing(search, least, start)
-    yield _chosen(search, "step", "best uniform set at 2^-40", "uniform", best.penalty, _ruled(search))
-    yield _chosen(search, "step", "per layer at 2^-40", "exact", best.penalty, _ruled(search))
+    yield _chosen(search, "step", "best uniform set at 2^-40", "uniform", best.penalty, ruled(search))
+    yield _chosen(search, "step", "per layer at 2^-40", "exact", best.penalty, ruled(search))
     yield _chosen(search, "step", "per layer with tolerated errors", "exact", best.penalty, _wide)
     policy = search.policy(search.tables(), best.policy, method_name=search.settings.method)
     name = "per layer with tolerated errors and widths"
@@ -143,10 +149,10 @@ def _best_packing(search: Search, least: Rung, start: NamedSet) -> Rung:
 
 def _seconds(search: Search, policy: Policy) -> float:
     network = search.quantiser.quantise(policy.widths())
-    return search.pricing.inference(plan_network(network, agree(network, policy)))
+    return search.pricing.inference(plan_network(network, agree(network, policy), search.schedule))
 
 
-def _chosen(search: Search, kind: Kind, name: str, method: str, budget: int, wanted: _Wanted) -> Rung:
+def _chosen(search: Search, kind: Kind, name: str, method: str, budget: int, wanted: Wanted) -> Rung:
     """What a method finds among some options."""
     privacy = search.settings.circuit_privacy
     try:
@@ -168,11 +174,11 @@ def _wide(layer: str, option: Option) -> bool:  # noqa: ARG001
     return option.chosen.weight_bits == option.chosen.activation_bits == BASELINE_BITS
 
 
-def _ruled(search: Search) -> _Wanted:
-    """Options at 8 bits that fail less than 2^-40 in all layers together."""
-    ruled_bits = FAILURE_BITS + log2(len(search.coupling.layers))
+def ruled(search: Search) -> Wanted:
+    """Options at 8 bits whose noise fails less than 2^-40 in all layers together."""
+    least = FAILURE_BITS + log2(len(search.coupling.layers))
 
-    def ruled(layer: str, option: Option) -> bool:
-        return _wide(layer, option) and option.noise_bits >= ruled_bits
+    def wanted(layer: str, option: Option) -> bool:
+        return _wide(layer, option) and option.noise_bits >= least
 
-    return ruled
+    return wanted

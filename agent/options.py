@@ -12,6 +12,7 @@ is not chosen as such: every modulus, tile and number of dropped bits makes an e
 (w, a, t) and one HE set, those are left that no other one beats in seconds and error alike.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -76,7 +77,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One policy of one layer, its seconds and its error.
+    """One policy of one layer, its seconds of HE (those ahead of the input, for the objective `online`) and its error.
 
     `noise_bits` is -log2 of how often noise passes half of q / t anywhere in an inference: the usual rule asks for
     40. What rounding of shares adds under `uniform` is in `error`. `spoiled` is how often an inference fails with
@@ -260,13 +261,15 @@ class _Maker:
         layout = layer.layout
         weight = self._coupling.weights[self._facts.name, policy.weight_bits]
         kind = self._choices.privacy.kind
-        work = plan_layer(layer, alone=self._facts.alone, nonzero=layout.nonzero(weight), privacy=kind).work
+        # Ahead of the input, in schedule `preprocessed`, all that is encrypted is the client's share alone.
+        alone = self._facts.alone or self._pricing.objective == "online"
+        work = plan_layer(layer, alone=alone, nonzero=layout.nonzero(weight), privacy=kind).work
         other = [each for each in work if not _answers(each)]
         fixed = self._pricing.seconds(other) + self._pricing.once(work)
-        sizes = layout.response_sizes.tolist()
+        sizes = Counter(layout.response_sizes.tolist())
         found = []
         for response in responses:
-            down = sum(response_bytes(policy.n, policy.limbs, sent, response) for sent in sizes)
+            down = sum(count * response_bytes(policy.n, policy.limbs, sent, response) for sent, count in sizes.items())
             answers = [
                 transfer("down", HEADER_BYTES + down) if each.operation == "transfer" else replace(each, bytes=down)
                 for each in work

@@ -6,20 +6,27 @@ circuit, and every message can be priced apart, and added. What a profile did no
 chosen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
 from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
+from autoprivacy.models.comparison import Objective
 from autoprivacy.models.layer_model import Where, part_of
 from autoprivacy.models.machine_model import LINK
 from autoprivacy.models.prediction import Deployment, predict, tables_s
 from autoprivacy.protocol.plan import Plan, Work, table_pieces
 
-CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
-"""The parts that garbled layers have, each with what it takes once a layer."""
+CIRCUIT_PARTS: Final[Mapping[Objective, tuple[str, ...]]] = MappingProxyType(
+    {
+        "total": ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s"),
+        "online": ("garble_s", "client_spill_s", "evaluate_s"),
+    }
+)
+"""The parts that garbled layers add to a layer, each with what it takes once."""
 
 
 class CircuitSeconds(NamedTuple):
@@ -34,6 +41,11 @@ class CircuitSeconds(NamedTuple):
 
 class Pricing(Protocol):
     """Prices work."""
+
+    @property
+    def objective(self) -> Objective:
+        """What is priced: `total`, schedule `online` as a whole, or `online`, that part of schedule `preprocessed`."""
+        ...
 
     @property
     def layer_s(self) -> float:
@@ -72,9 +84,14 @@ class Pricing(Protocol):
 class DeploymentPricing:
     """Prices as `predict` does: typical seconds from image to logits."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
+    def __init__(self, deployment: Deployment, objective: Objective = "total") -> None:
+        self._deployment, self._objective = deployment, objective
         self._known: dict[Work, float | UnmodelledOperation] = {}
+
+    @property
+    def objective(self) -> Objective:
+        """What is priced."""
+        return self._objective
 
     @property
     def layer_s(self) -> float:
@@ -104,7 +121,7 @@ class DeploymentPricing:
 
     def turn(self, circuits: Floats) -> Floats:
         """Seconds of all garbled layers of a turn: all but one piece of what is not the longest is hidden."""
-        parts = {part: self._constant((part, "")) for part in CIRCUIT_PARTS}
+        parts = {part: self._constant((part, "")) for part in CIRCUIT_PARTS[self._objective]}
         seconds, garble, evaluate, pieces, tables = circuits
         stages = np.stack([garble + parts["garble_s"], evaluate + parts["evaluate_s"], tables])
         hidden = (1 - 1 / np.maximum(1.0, pieces)) * (stages.sum(axis=0) - stages.max(axis=0))

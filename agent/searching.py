@@ -1,8 +1,9 @@
 """One search: what it was asked for, and everything that its steps share; what took long is kept in a folder."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,24 +11,29 @@ from numpy.typing import NDArray
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop, classify
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, colourings, couple
 from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.methods import method
+from autoprivacy.agent.methods import CALLS, MOST_CALLS, exact, method
 from autoprivacy.agent.methods.interface import Solution
 from autoprivacy.agent.options import Choices, Option
 from autoprivacy.agent.pricing import Pricing
-from autoprivacy.agent.problem import Ints
+from autoprivacy.agent.problem import Ints, Layer, Problem
 from autoprivacy.agent.sensitivity import Sensitivities, measure
 from autoprivacy.agent.surrogate import Surrogate, steps, surrogate
 from autoprivacy.common.errors import BadInput, Refused
 from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import load, record, save
+from autoprivacy.models.comparison import Objective
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Split, Splits
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.he_interface import Packing
 from autoprivacy.protocol.policy import Policy, Provenance
 from autoprivacy.protocol.security import SecurityLabel
+
+LOGITS_FROM: Final = 250
+"""The root mean square of logits is that of so many images: it only says what is small."""
 
 
 @record
@@ -35,9 +41,10 @@ class Settings:
     """What a search is asked for; the same settings, seed and profiles give the same policy.
 
     `sensitivity_images` of the search split give the additive costs, `judged_images` judge whole policies.
-    `most_priced` bounds how many policies a method may price.
+    `most_priced` bounds how many policies a method may price; None is the method's own bound (`methods.CALLS`).
     """
 
+    objective: Objective = "total"
     max_accuracy_drop: float = 0.005
     latency_budget_s: float | None = None
     method: str = "exact"
@@ -48,7 +55,7 @@ class Settings:
     activation_bits: tuple[int, ...] = (4, 5, 6, 8)
     sensitivity_images: int = 1000
     judged_images: int = 5000
-    most_priced: int = 200_000
+    most_priced: int | None = None
     seed: int = 0
 
 
@@ -61,6 +68,15 @@ class Simulations:
     images: int
     seed: int
     drops: dict[str, AccuracyDrop]
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a method did in all its runs: policies priced, seconds in all, and seconds of pricing."""
+
+    priced: int = 0
+    seconds: float = 0.0
+    pricing_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +97,7 @@ class Search:
     _tables: Surrogate | None = field(default=None)
     _sensitivities: Sensitivities | None = field(default=None)
     _simulated: dict[str, AccuracyDrop] = field(default_factory=dict)
+    _spent: dict[str, Spent] = field(default_factory=dict)
     _right: NDArray[np.bool_] | None = field(default=None)
 
     def under(self, circuit_privacy: str, pricing: Pricing | None = None) -> Self:
@@ -106,12 +123,17 @@ class Search:
     def coupling(self) -> Coupling:
         """The graph's coupling, at all widths of the space."""
         if self._coupling is None:
-            logits = self.trained.run(self.data.calibrate.x)
+            logits = self.trained.run(self.data.calibrate.x[:LOGITS_FROM])
             rms = float(np.sqrt((logits.astype(np.float64) ** 2).mean()))
             widths = self.settings.weight_bits, self.settings.activation_bits
             with self.progress("reading widths", colourings(self.quantiser, *widths)) as advance:
                 self._coupling = couple(self.quantiser, *widths, rms, advance)
         return self._coupling
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule whose seconds are made least: with the objective `online`, what `preprocessed` leaves online."""
+        return "online" if self.settings.objective == "total" else "preprocessed"
 
     def choices(self) -> Choices:
         """What every layer may choose from."""
@@ -156,7 +178,7 @@ class Search:
 
     def policy(self, tables: Surrogate, chosen: Ints, *, method_name: str) -> Policy:
         """The policy file of option numbers (layers,)."""
-        made_by = Provenance(self.version, method_name, self.profiles, "total", None, None)
+        made_by = Provenance(self.version, method_name, self.profiles, self.settings.objective, None, None)
         return Policy(
             schema_version=1,
             network=self.trained.network.name,
@@ -189,6 +211,10 @@ class Search:
             self._simulated.update(self._kept_simulations())
         return self._simulated.get(_kept_as(policy))
 
+    def spent(self, name: str) -> Spent:
+        """What a method spent so far."""
+        return self._spent.setdefault(name, Spent())
+
     @property
     def judged(self) -> Split:
         """The images that whole policies are judged on."""
@@ -216,11 +242,36 @@ def _kept_as(policy: Policy) -> str:
 def solved(search: Search, tables: Surrogate, budget: int, name: str | None = None) -> Solution | None:
     """What a method finds within a budget, by default the method that the search was asked for."""
     settings = search.settings
-    rng = np.random.default_rng(settings.seed)
+    name = name or settings.method
+    calls = settings.most_priced or CALLS.get(name, MOST_CALLS)
+    start = time.perf_counter()
     try:
-        return method(name or settings.method)(tables.problem, budget, rng, settings.most_priced)
+        found = method(name)(tables.problem, budget, np.random.default_rng(settings.seed), calls)
     except Refused:
         return None
+    spent = search.spent(name)
+    spent.priced += found.priced
+    spent.seconds += time.perf_counter() - start
+    spent.pricing_s += found.pricing_s
+    return settled(search, tables, found, budget)
+
+
+def settled(search: Search, tables: Surrogate, found: Solution, budget: int) -> Solution:
+    """A policy with all that its objective leaves open chosen too.
+
+    The objective `online` leaves HE sets open: of the policies that are the same online, it is the one within the
+    budget that takes the fewest seconds ahead of the input.
+    """
+    if search.settings.objective == "total":
+        return found
+    kept = tables.same_outside(found.policy)
+    layers = []
+    for layer, options, own in zip(tables.problem.layers, tables.options, kept, strict=True):
+        seconds = np.array([options[number].seconds for number in own.tolist()])
+        layers.append(Layer(layer.name, seconds, layer.penalty[own], layer.family[own]))
+    ahead = exact.solve(Problem(tuple(layers)), budget, np.random.default_rng(0), 0)
+    policy = np.array([own[at] for own, at in zip(kept, ahead.policy, strict=True)], np.int64)
+    return replace(found, policy=policy, penalty=int(tables.problem.penalty(policy[None])[0]))
 
 
 def check(settings: Settings) -> None:

@@ -6,18 +6,24 @@ of a `Problem`. A policy's latency is then a sum of table entries, equal to `pre
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from autoprivacy.agent.circuit_work import spill_read
 from autoprivacy.agent.coupling import Coupling
 from autoprivacy.agent.options import Choices, Option, layer_facts, layer_options
 from autoprivacy.agent.pricing import Pricing
 from autoprivacy.agent.problem import Ints, Layer, Problem, units
-from autoprivacy.agent.terms import circuits, equal_moduli, equal_widths, opening, turns
+from autoprivacy.agent.pruning import worth_trying
+from autoprivacy.agent.terms import circuits, entering, equal_moduli, equal_widths, opening, turns
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.progress import Advance
 from autoprivacy.networks.integer_network import LayerWidths, Widths
 from autoprivacy.protocol.agreeing import linear_shape
+from autoprivacy.protocol.conversation import KEPT_BYTES
+from autoprivacy.protocol.linear_shape import LinearShape
+from autoprivacy.protocol.plan import Work
 from autoprivacy.protocol.policy import LayerPolicy
 
 
@@ -70,6 +76,14 @@ class Surrogate:
         problem = Problem(layers, smaller.terms, smaller.constant_s)
         return Surrogate(self.coupling, _picked(self.options, kept), problem, self.unpriced)
 
+    def same_outside(self, chosen: Ints) -> tuple[Ints, ...]:
+        """By layer, the options with the widths and t of a policy (layers,): what other layers see of them is equal."""
+        found = []
+        for options, number in zip(self.options, chosen.tolist(), strict=True):
+            seen = [(each.chosen.weight_bits, each.chosen.activation_bits, each.chosen.t) for each in options]
+            found.append(np.array([at for at, each in enumerate(seen) if each == seen[number]], np.int64))
+        return tuple(found)
+
     def only(self, wanted: Callable[[str, Option], bool]) -> "Surrogate":
         """The same with fewer options.
 
@@ -115,23 +129,27 @@ def surrogate(
     pricing: Pricing,
     advance: Advance = lambda: None,
     *,
-    worth_trying: Callable[[tuple[Option, ...]], tuple[Option, ...]] = lambda options: options,
+    prune: Callable[[Coupling, Sequence[tuple[Option, ...]]], tuple[tuple[Option, ...], ...]] = worth_trying,
 ) -> Surrogate:
-    """Price every option of every layer, and every term of those of them that are `worth_trying`.
+    """Price every option of every layer, and every term of those of them that `prune` leaves.
 
     Raises:
         Refused: as `priced_options`; or if terms would not fit in memory.
     """
     priced, unpriced = priced_options(coupling, choices, pricing, advance)
-    options = tuple(map(worth_trying, priced))
+    options = prune(coupling, priced)
     families: dict[tuple[object, ...], int] = {}
     layers = []
+    linear = {layer.name: layer for layer in coupling.baseline.linear_layers}
+    online = pricing.objective == "online"
     for name, own in zip(coupling.layers, options, strict=True):
-        seconds = np.array([option.seconds for option in own])
+        clear_s = _clear_seconds(linear_shape(linear[name]), pricing) if online else 0.0
+        seconds = np.array([clear_s if online else option.seconds for option in own])
         family = np.array([families.setdefault(_family(option), len(families)) for option in own], np.int64)
         layers.append(Layer(name, seconds, np.zeros(len(own), np.int64), family))
     found = [
         opening(coupling, options, pricing),
+        *([entering(coupling, options, pricing)] if online else []),
         *equal_widths(coupling, options),
         *equal_moduli(coupling, options, choices),
     ]
@@ -140,6 +158,16 @@ def surrogate(
         advance()
     problem = Problem(tuple(layers), tuple(found), pricing.layer_s * len(layers))
     return Surrogate(coupling, options, problem, unpriced)
+
+
+def _clear_seconds(shape: LinearShape, pricing: Pricing) -> float:
+    """A linear layer on the server's share, online: no HE set makes a difference."""
+    products = shape.output_values * prod(shape.weight_shape[1:])
+    work = (
+        spill_read("server", KEPT_BYTES * shape.output_values),
+        Work("clear_linear", 0, 0, calls=1, items=products, values=shape.output_values),
+    )
+    return pricing.seconds(work) + pricing.once(work)
 
 
 def steps(coupling: Coupling) -> int:

@@ -18,12 +18,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from autoprivacy.agent.circuit_work import circuit_work, transfer
+from autoprivacy.agent.circuit_work import circuit_work, prepared_work, transfer
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, Requantised, Site
 from autoprivacy.agent.options import Choices, Option, least_t_bits
 from autoprivacy.agent.pricing import CircuitSeconds, Pricing
 from autoprivacy.agent.problem import Floats, Ints, Term
 from autoprivacy.common.errors import Refused
+from autoprivacy.networks.graph import INPUT
 from autoprivacy.networks.integer_network import IntegerLinear, value_shapes
 from autoprivacy.protocol.agreement import irreducible
 from autoprivacy.protocol.nonlinear_circuits import width_of
@@ -124,6 +125,19 @@ def opening(coupling: Coupling, options: Options, pricing: Pricing) -> Term:
         return pricing.seconds([transfer("down", HEADER_BYTES + -(-count * width_of(own["t"]) // 8))])
 
     return _tabulated([_axis(coupling, options, opened.layers[0], {"t"})], entry)
+
+
+def entering(coupling: Coupling, options: Options, pricing: Pricing) -> Term:
+    """Seconds to send the masked input online, modulo each t that it is read modulo."""
+    readers = coupling.readers_of(INPUT)
+    count = prod(coupling.baseline.input_shape)
+
+    def entry(chosen: _Chosen) -> float:
+        moduli = irreducible({own["t"] for own in chosen.values()})
+        sent = sum(-(-count * width_of(modulus) // 8) for modulus in moduli)
+        return pricing.seconds([transfer("up", HEADER_BYTES + sent)])
+
+    return _tabulated([_axis(coupling, options, layer, {"t"}) for layer in readers], entry)
 
 
 def turns(coupling: Coupling) -> tuple[tuple[Site, ...], ...]:
@@ -236,4 +250,5 @@ def _outcome_seconds(
     """One outcome; layers may be combined here that another term forbids, with shares too small for their values."""
     if rule.starved or any(1 << rule.bits > modulus for modulus in moduli_out):
         return CircuitSeconds(np.inf, 0.0, 0.0, 0.0)
-    return pricing.circuit(circuit_work(site, rule, modulus_in, moduli_out))
+    work = circuit_work if pricing.objective == "total" else prepared_work
+    return pricing.circuit(work(site, rule, modulus_in, moduli_out))

@@ -12,7 +12,7 @@ The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a -
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +20,10 @@ import numpy as np
 
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop
 from autoprivacy.agent.choosing import Found, run
-from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder
+from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder, published, ruled
 from autoprivacy.agent.methods import exact
 from autoprivacy.agent.named_policies import FLOODING
+from autoprivacy.agent.options import Option
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import units
 from autoprivacy.agent.searching import Search, Settings
@@ -34,6 +35,7 @@ from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel, fit
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, load
+from autoprivacy.networks.zoo import is_trained
 from autoprivacy.protocol.agreeing import agree
 from benchmarks.document import Document, Target, parse_options
 
@@ -115,6 +117,40 @@ def _network(name: str, model: MachineModel, document: Document, *, quick: bool)
     }
 
 
+def _untrained(name: str, model: MachineModel, document: Document) -> None:
+    """A network without a checkpoint: nothing is known of its accuracy, so nothing is given up.
+
+    8 bits, and noise that fails below 2^-40, per layer; `exact_s` is of the whole space with penalties written down.
+    """
+    search = Search(load(name), data.splits(name), DeploymentPricing(Deployment(model, model)), Settings(), silent)
+    whole = search.surrogate().with_penalties(_written_down)
+    figures = {"exact_s": _exact_s(whole, 0.005, 3), "surrogate_policies_per_s": _policies_per_s(whole)}
+    context: dict[str, Any] = {
+        "accuracy": "no checkpoint: 8 bits, noise below 2^-40, exact_s at penalties written down"
+    }
+    for privacy, rung_name, figure in (
+        ("uniform", "Cheetah's set", "predicted_cut_vs_cheetah_set_pct"),
+        (FLOODING, "DELPHI's set", "predicted_cut_vs_delphi_set_pct"),
+    ):
+        other = (
+            search if privacy == "uniform" else replace(search, settings=Settings(circuit_privacy=privacy), _whole=None)
+        )
+        best = exact.solve(other.surrogate().only(ruled(other)).problem, 0, np.random.default_rng(0), 0)
+        rungs = published(other)
+        rung = next(rung for rung in rungs if rung.name == rung_name)
+        if rung.latency_s is not None and rung.circuit_privacy == privacy:
+            figures[figure] = 100 * (1 - best.latency_s / rung.latency_s)
+        context[privacy] = {"latency_s": best.latency_s, "ladder": _rungs(rungs)}
+    document.figures |= {f"{name}_{figure}": value for figure, value in figures.items()}
+    document.context[name] = context
+
+
+def _written_down(layer: str, option: Option) -> float:  # noqa: ARG001 - what layers cost
+    """A penalty that grows with errors and falls with widths; measured of no network."""
+    widths = 2.0**-option.chosen.weight_bits + 2.0**-option.chosen.activation_bits
+    return 1e-4 * option.error**2 + 1e-2 * widths
+
+
 def _cut(rung_name: str, *found: Found) -> float | None:
     """By how many percent less than a rung, in the first search under whose own circuit privacy it runs."""
     for each in found:
@@ -163,7 +199,10 @@ def main() -> None:
     model = fit(machine_profile.find(named) if named else machine_profile.read(stored[0]))
     document = Document("search", options.quick, TARGETS)
     for network in ("digits-cnn",) if options.quick else NETWORKS:
-        _network(network, model, document, quick=options.quick)
+        if is_trained(network):
+            _network(network, model, document, quick=options.quick)
+        else:
+            _untrained(network, model, document)
     document.finish(options)
 
 

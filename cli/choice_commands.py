@@ -9,7 +9,7 @@ from autoprivacy.agent.choosing import run
 from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, Verdict, confirm
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.search import Candidate, Judged
-from autoprivacy.agent.searching import Search, Settings, check
+from autoprivacy.agent.searching import Search, Settings, Spent, check
 from autoprivacy.agent.tuning import tune
 from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
 from autoprivacy.cli.model_commands import model_of, show_prediction
@@ -54,20 +54,30 @@ def search(
         profiles = (*profiles, path_between.profile_id)
     folder = None if out.suffix == ".json" else out
     splits = splits_for(trained, data_file)
-    made = Search(trained, splits, DeploymentPricing(deployment), settings, progress, VERSION, profiles, folder)
+    made = Search(
+        trained,
+        splits,
+        DeploymentPricing(deployment, settings.objective),
+        settings,
+        progress,
+        VERSION,
+        profiles,
+        folder,
+    )
     found = run(made)
     path = out if folder is None else folder / "policy.json"
     save(found.policy, path)
     if folder is not None:
         save(found, folder / "search.json")
     quantised = made.quantiser.quantise(found.policy.widths())
-    prediction = predict(plan_network(quantised, agree(quantised, found.policy)), deployment)
+    prediction = predict(plan_network(quantised, agree(quantised, found.policy), made.schedule), deployment)
     if abs(prediction.latency_s / found.latency_s - 1) > SAME_LATENCY:
         raise AssertionError(f"tables say {found.latency_s} s, predict says {prediction.latency_s} s")
     if json:
         print_json(found)
         return
     _show_found(found, settings)
+    _show_spent(settings.method, made.spent(settings.method))
     show_prediction(prediction, json=False)
     err.print(f"policy written to {path}")
 
@@ -108,6 +118,15 @@ def _show_found(found: SearchFound, settings: Settings) -> None:
         f"{found.drop.accuracy:.2%} on {found.drop.images} images, {found.drop.baseline:.2%} at 8 bits without errors, "
         f"drop at most {found.drop.upper:.2%} with 95 % confidence (additive estimate {found.additive_drop:.2%})"
     )
+
+
+def _show_spent(method: str, spent: Spent) -> None:
+    """How many policies a method priced in all its runs, and how long that and its own work took."""
+    if spent.priced:
+        say(
+            f"{method} priced {spent.priced} policies in all: {spent.pricing_s:.2f} s for their prices, "
+            f"{spent.seconds - spent.pricing_s:.2f} s of its own"
+        )
 
 
 def _show_choice(best: Judged, plain: Candidate, policies: int, simulated: int) -> None:

@@ -339,7 +339,10 @@ def search(
     method: Annotated[
         str, typer.Option(help="exact, greedy, bisection, uniform, random or tpe (needs optuna).")
     ] = "exact",
-    objective: Annotated[str, typer.Option(help="What is made least: total (offline and online).")] = "total",
+    objective: Annotated[
+        ObjectiveName,
+        typer.Option(help="What is made least: all of it (total), or what schedule `preprocessed` leaves online."),
+    ] = ObjectiveName.TOTAL,
     max_accuracy_drop: Drop = 0.005,
     latency_budget: Annotated[
         float | None, typer.Option(min=0, help="Seconds: find the most accurate policy that takes no longer.")
@@ -348,6 +351,10 @@ def search(
     security: Annotated[str, typer.Option(help="he2024, the stricter table, or he2018.")] = "he2024",
     sensitivity_images: Annotated[int, typer.Option(min=1, help="Images that judge each layer alone.")] = 1000,
     judged_images: Annotated[int, typer.Option(min=1, help="Images that judge whole policies.")] = 5000,
+    calls: Annotated[
+        int | None,
+        typer.Option(min=1, help="Policies that a method may price a run; by default 2000 for random and for tpe."),
+    ] = None,
     seed: Seed = 0,
     own_data: OwnData = None,
     json: Json = False,
@@ -356,11 +363,10 @@ def search(
     from autoprivacy.agent.searching import Settings
     from autoprivacy.cli import choice_commands
 
-    if objective != "total":
-        raise BadInput(f"--objective {objective}: only `total` of schedule `online` is searched so far; choose total")
     if security not in {"he2024", "he2018"}:
         raise BadInput(f"--security {security}: choose he2024 or he2018")
     settings = Settings(
+        objective="online" if objective is ObjectiveName.ONLINE else "total",
         max_accuracy_drop=max_accuracy_drop,
         latency_budget_s=latency_budget,
         method=method,
@@ -368,6 +374,7 @@ def search(
         security="he2018" if security == "he2018" else "he2024",
         sensitivity_images=sensitivity_images,
         judged_images=judged_images,
+        most_priced=calls,
         seed=seed,
     )
     choice_commands.search(network, server, client, link, out, settings, own_data, json=json)

@@ -68,7 +68,7 @@ class Provenance:
     version: str
     method: str
     profiles: tuple[str, ...]
-    objective: Literal["total"]
+    objective: Literal["total", "online"]
     predicted_latency_s: float | None
     accuracy_drop_upper: float | None
 

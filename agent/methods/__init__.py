@@ -22,6 +22,13 @@ METHODS: Final[Mapping[str, Method]] = MappingProxyType(
 """By the name that `search --method` takes."""
 
 
+CALLS: Final[Mapping[str, int]] = MappingProxyType({"random": 2_000, "tpe": 2_000})
+"""How many policies methods that draw may price unless told otherwise: as many each, which TPE can do in minutes."""
+
+MOST_CALLS: Final = 200_000
+"""The same for the others, which end by themselves."""
+
+
 def method(name: str) -> Method:
     """The method of that name.
 

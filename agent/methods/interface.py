@@ -1,5 +1,6 @@
 """What every method is given, and what it gives back; the contract is tests/agent/methods/test_contract.py."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,7 +15,7 @@ from autoprivacy.common.errors import Refused
 class Solution:
     """A policy (layers,), its seconds and units, and how many policies the method priced; 0 where it priced none.
 
-    `proven` says that no policy within the budget is faster.
+    `proven` says that no policy within the budget is faster, `pricing_s` how long pricing took.
     """
 
     policy: Ints
@@ -22,6 +23,7 @@ class Solution:
     penalty: int
     priced: int
     proven: bool = False
+    pricing_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Pricer:
     priced: int = 0
     best: Ints | None = field(default=None)
     best_s: float = field(default=np.inf)
+    pricing_s: float = 0.0
 
     @property
     def left(self) -> int:
@@ -44,7 +47,9 @@ class Pricer:
         if len(policies) > self.left:
             raise AssertionError(f"{len(policies)} policies asked for, {self.left} left")
         self.priced += len(policies)
+        start = time.perf_counter()
         seconds, penalty = self.problem.latency(policies), self.problem.penalty(policies)
+        self.pricing_s += time.perf_counter() - start
         within = np.where(penalty <= budget, seconds, np.inf)
         if len(policies) and within.min() < self.best_s:
             at = int(within.argmin())
@@ -59,7 +64,8 @@ class Pricer:
         """
         if self.best is None:
             raise Refused("no policy that this method tried keeps the limit; allow a larger drop or another method")
-        return Solution(self.best, self.best_s, int(self.problem.penalty(self.best[None])[0]), self.priced)
+        penalty = int(self.problem.penalty(self.best[None])[0])
+        return Solution(self.best, self.best_s, penalty, self.priced, pricing_s=self.pricing_s)
 
 
 Method: TypeAlias = Callable[[Problem, int, np.random.Generator, int], Solution]

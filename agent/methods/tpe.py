@@ -23,9 +23,12 @@ def solve(problem: Problem, budget: int, rng: np.random.Generator, most: int) ->
     start = safest(problem, budget)
     scale = float(problem.latency(start[None])[0])
     names = [f"layer{index}" for index in range(len(problem.layers))]
+    # Neighbouring numbers are options of like penalty: estimates of density over them mean something.
+    order = [np.lexsort((layer.seconds, layer.penalty)) for layer in problem.layers]
+    place = [int(np.flatnonzero(own == option)[0]) for own, option in zip(order, start.tolist(), strict=True)]
 
     def asked(trial: "optuna.Trial") -> float:
-        chosen = [trial.suggest_int(name, 0, layer.size - 1) for name, layer in zip(names, problem.layers, strict=True)]
+        chosen = [own[trial.suggest_int(name, 0, len(own) - 1)] for name, own in zip(names, order, strict=True)]
         seconds, penalty = pricer.price(np.array([chosen], np.int64), budget)
         over = max(0, int(penalty[0]) - budget) / max(1, budget)
         # Forbidden combinations, and those beyond the budget, rank behind the start, the farther the worse.
@@ -33,6 +36,6 @@ def solve(problem: Problem, budget: int, rng: np.random.Generator, most: int) ->
 
     sampler = optuna.samplers.TPESampler(seed=int(rng.integers(1 << 31)), multivariate=False)
     study = optuna.create_study(sampler=sampler)
-    study.enqueue_trial(dict(zip(names, start.tolist(), strict=True)))
+    study.enqueue_trial(dict(zip(names, place, strict=True)))
     study.optimize(asked, n_trials=most)
     return pricer.solution()

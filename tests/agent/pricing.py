@@ -5,6 +5,7 @@ from math import log2
 
 from autoprivacy.agent.pricing import CircuitSeconds
 from autoprivacy.agent.problem import Floats
+from autoprivacy.models.comparison import Objective
 from autoprivacy.protocol.plan import Plan, Work
 
 HE_US = {  # microseconds at n = 4096 and one limb, of the order of docs/protocol.md's single operations
@@ -21,6 +22,16 @@ HE_US = {  # microseconds at n = 4096 and one limb, of the order of docs/protoco
     "add": 8.0,
 }
 PRODUCT_US = 30.0
+PER_ITEM_S = {
+    "garble": 8e-9,
+    "evaluate": 6e-9,
+    "ot_send": 2e-8,
+    "ot_receive": 3e-8,
+    "clear_linear": 1e-10,
+    "choose_labels": 4e-9,
+    "spill_read": 3e-10,
+    "spill_write": 5e-10,
+}
 
 
 class AnalyticPricing:
@@ -28,14 +39,15 @@ class AnalyticPricing:
 
     layer_s = 1e-4
 
-    def __init__(self, *, bytes_per_s: float = 1e9, frame_s: float = 2e-5) -> None:
-        self._byte_s, self._frame_s = 1 / bytes_per_s, frame_s
+    def __init__(self, objective: Objective = "total", *, bytes_per_s: float = 1e9, frame_s: float = 2e-5) -> None:
+        self.objective, self._byte_s, self._frame_s = objective, 1 / bytes_per_s, frame_s
 
     def seconds(self, work: Iterable[Work]) -> float:
         return sum(self._one(each) for each in work)
 
     def once(self, work: Iterable[Work]) -> float:
-        return 1e-5 * len({each.operation in {"encrypt", "decrypt"} for each in work})
+        """Of each party, for its HE."""
+        return 1e-5 * len({each.operation in {"encrypt", "decrypt"} for each in work if each.n})
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
         return CircuitSeconds(self.seconds(work), 0.0, 0.0, 0.0)
@@ -46,10 +58,7 @@ class AnalyticPricing:
 
     def inference(self, plan: Plan) -> float:
         """Every operation, what layers take beside it, and what their HE takes once."""
-        return sum(
-            self.layer_s + self.seconds(layer.work) + self.once(work for work in layer.work if work.n)
-            for layer in plan.layers
-        )
+        return sum(self.layer_s + self.seconds(layer.work) + self.once(layer.work) for layer in plan.layers)
 
     def _one(self, work: Work) -> float:
         if work.operation in HE_US:
@@ -63,5 +72,4 @@ class AnalyticPricing:
             )
         if work.operation == "transfer":
             return work.calls * self._frame_s + work.items * self._byte_s
-        per_item = {"garble": 8e-9, "evaluate": 6e-9, "ot_send": 2e-8, "ot_receive": 3e-8}[work.operation]
-        return 1e-5 * work.calls + per_item * work.items + 1e-8 * work.values
+        return 1e-5 * work.calls + PER_ITEM_S[work.operation] * work.items + 1e-8 * work.values

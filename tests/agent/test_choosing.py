@@ -9,6 +9,7 @@ import pytest
 
 from autoprivacy.agent.accuracy import accuracy_drop
 from autoprivacy.agent.choosing import Found, run
+from autoprivacy.agent.methods import exact
 from autoprivacy.agent.searching import Search, Settings, check, solved
 from autoprivacy.common.errors import BadInput, Refused
 from autoprivacy.common.progress import Advance
@@ -17,6 +18,8 @@ from autoprivacy.common.records import parse, save, to_json
 from autoprivacy.networks import data, load
 from autoprivacy.networks.data import Split
 from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.plan import plan_network
+from autoprivacy.protocol.policy import Policy
 from tests.agent.pricing import AnalyticPricing
 
 SETTINGS = Settings(
@@ -32,7 +35,8 @@ def silent(title: str, total: int) -> Iterator[Advance]:  # noqa: ARG001 - the p
 
 def search(folder: Path | None = None, **changes: Any) -> Search:
     settings = replace(SETTINGS, **changes)
-    return Search(load("digits-cnn"), data.splits("digits-cnn"), AnalyticPricing(), settings, silent, folder=folder)
+    pricing = AnalyticPricing(settings.objective)
+    return Search(load("digits-cnn"), data.splits("digits-cnn"), pricing, settings, silent, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,30 @@ def test_no_method_beats_the_exact_one_at_its_budget(method: str) -> None:
 def test_settings_without_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         check(replace(SETTINGS, **wrong))
+
+
+def test_online_counts_what_is_left_of_a_prepared_inference_and_then_what_is_done_ahead(found: Found) -> None:
+    made = search(objective="online")
+    online = run(made)
+    assert online.policy.made_by.objective == "online"
+
+    def seconds(policy: Policy) -> tuple[float, float]:
+        """Online, and the HE ahead."""
+        network = made.quantiser.quantise(policy.widths())
+        plan = plan_network(network, agree(network, policy), "preprocessed")
+        he = sum(made.pricing.seconds(work for work in layer.work if work.n) for layer in plan.offline)
+        return made.pricing.inference(plan), he
+
+    assert online.latency_s == pytest.approx(seconds(online.policy)[0], rel=1e-9)
+    assert online.latency_s <= seconds(found.policy)[0] * (1 + 1e-9)
+    for budget in (0, 1000):
+        best = solved(made, made.tables(), budget)
+        first = exact.solve(made.tables().problem, budget, np.random.default_rng(0), 0)
+        assert best is not None
+        assert best.latency_s == made.tables().problem.latency(best.policy[None])[0] == first.latency_s
+        assert best.penalty <= budget
+        policies = [made.policy(made.tables(), each.policy, method_name="") for each in (best, first)]
+        assert seconds(policies[0])[1] <= seconds(policies[1])[1] * (1 + 1e-9)
 
 
 def test_the_usual_rule_has_its_rung() -> None:

@@ -1,18 +1,27 @@
 """Tables against `predict`, policy by policy, on real and on analytic prices."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from autoprivacy.agent.coupling import Coupling, couple
 from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.options import Choices
+from autoprivacy.agent.methods import exact
+from autoprivacy.agent.options import Choices, Option
 from autoprivacy.agent.pricing import DeploymentPricing, Pricing
+from autoprivacy.agent.pruning import worth_trying
 from autoprivacy.agent.surrogate import Surrogate, surrogate
+from autoprivacy.agent.terms import turns
 from autoprivacy.common.errors import Refused
 from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.hwprofiles.machine_profile import WorkDone
+from autoprivacy.models.comparison import Objective
+from autoprivacy.models.layer_model import Correction
 from autoprivacy.models.link_model import fit_link
+from autoprivacy.models.machine_model import MachineModel
+from autoprivacy.models.operation_model import fit_operations
 from autoprivacy.models.prediction import Deployment, predict
 from autoprivacy.networks import data, load
 from autoprivacy.networks.checkpoint import TrainedNetwork, untrained
@@ -20,6 +29,7 @@ from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, Ma
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
+from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.error_model import decryption_errors
 from autoprivacy.protocol.plan import Plan, plan_network
 from autoprivacy.protocol.policy import Policy, Provenance
@@ -86,9 +96,9 @@ class Case:
     quantiser: Quantiser
     coupling: Coupling
 
-    def plan(self, tables: Surrogate, chosen: np.ndarray, privacy: str) -> Plan:
+    def plan(self, tables: Surrogate, chosen: np.ndarray, privacy: str, schedule: Schedule = "online") -> Plan:
         network = self.quantiser.quantise(tables.widths(chosen))
-        return plan_network(network, agree(network, self.policy(tables, chosen, privacy)))
+        return plan_network(network, agree(network, self.policy(tables, chosen, privacy)), schedule)
 
     def policy(self, tables: Surrogate, chosen: np.ndarray, privacy: str) -> Policy:
         return Policy(
@@ -105,9 +115,17 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(trained, quantiser, couple(quantiser, BITS, BITS, 1.0))
 
 
+def everything(coupling: Coupling, options: Sequence[tuple[Option, ...]]) -> tuple[tuple[Option, ...], ...]:  # noqa: ARG001
+    return tuple(options)
+
+
 def tables_of(case: Case, pricing: Pricing, privacy: str, packings: tuple[str, ...]) -> Surrogate:
     sets = set_choices(packings, "he2024")  # type: ignore[arg-type]
-    return surrogate(case.coupling, Choices(sets, BITS, BITS, CircuitPrivacy.parse(privacy), "he2024"), pricing)
+    if case.trained.network.name == "side-by-side":
+        assert max(map(len, turns(case.coupling))) == 2
+    return surrogate(
+        case.coupling, Choices(sets, BITS, BITS, CircuitPrivacy.parse(privacy), "he2024"), pricing, prune=everything
+    )
 
 
 def allowed(tables: Surrogate, count: int) -> np.ndarray:
@@ -119,19 +137,23 @@ def allowed(tables: Surrogate, count: int) -> np.ndarray:
     return found[:count]
 
 
-def test_tables_say_what_predict_says(case: Case) -> None:
-    model = synthetic.model(scale=1.3, per_layer_s=2e-3)
+@pytest.mark.parametrize(
+    ("objective", "link"), [("total", None), ("total", "wan-100mbps"), ("online", None), ("online", "wan-100mbps")]
+)
+def test_tables_say_what_predict_says(case: Case, objective: Objective, link: str | None) -> None:
+    model = prepared(synthetic.model(scale=1.3, per_layer_s=2e-3))
     corrected = {each.part for each in model.corrections if each.typical_scale != 1 and each.typical_per_layer_s > 0}
     assert corrected >= {"client_he_s", "garble_s", "evaluate_s", "link_s"}
-    for link in (None, "wan-100mbps"):
-        made = None if link is None else fit_link(machine_profile.find_link(link))
-        deployment = Deployment(model, synthetic.model(slower=2), made)
-        tables = tables_of(case, DeploymentPricing(deployment), "uniform", ("coefficients",))
-        policies = allowed(tables, 12)
-        found = tables.problem.latency(policies)
-        for chosen, latency in zip(policies, found.tolist(), strict=True):
-            plan = case.plan(tables, chosen, "uniform")
-            assert latency == pytest.approx(predict(plan, deployment).latency_s, rel=1e-9)
+    made = None if link is None else fit_link(machine_profile.find_link(link))
+    deployment = Deployment(model, prepared(synthetic.model(slower=2)), made)
+    sets = set_choices(("coefficients",), "he2024")[::4]
+    choices = Choices(sets, (4, 8), (4, 8), CircuitPrivacy.parse("uniform"), "he2024")
+    tables = surrogate(case.coupling, choices, DeploymentPricing(deployment, objective))
+    policies = allowed(tables, 8)
+    schedule: Schedule = "online" if objective == "total" else "preprocessed"
+    for chosen, latency in zip(policies, tables.problem.latency(policies).tolist(), strict=True):
+        plan = case.plan(tables, chosen, "uniform", schedule)
+        assert latency == pytest.approx(predict(plan, deployment).latency_s, rel=1e-9)
 
 
 @pytest.mark.parametrize("privacy", ["uniform", "flood:40"])
@@ -142,11 +164,7 @@ def test_tables_say_what_plans_do_in_both_packings(case: Case, privacy: str) -> 
     policies = allowed(tables, 12)
     for chosen, latency in zip(policies, tables.problem.latency(policies).tolist(), strict=True):
         plan = case.plan(tables, chosen, privacy)
-        whole = sum(
-            pricing.layer_s + pricing.seconds(layer.work) + pricing.once(w for w in layer.work if w.n)
-            for layer in plan.layers
-        )
-        assert latency == pytest.approx(whole, rel=1e-9)
+        assert latency == pytest.approx(pricing.inference(plan), rel=1e-9)
 
 
 def test_stated_errors_are_those_of_the_error_model(case: Case) -> None:
@@ -168,6 +186,24 @@ def test_stated_errors_are_those_of_the_error_model(case: Case) -> None:
                 assert option.error == pytest.approx(stated, rel=0.6)
 
 
+def prepared(model: MachineModel) -> MachineModel:
+    """The model with what schedule `preprocessed` does, and corrections of it."""
+    measured = (
+        WorkDone("clear_linear", 0, 0, 1, 10_000, 100),
+        WorkDone("choose_labels", 0, 0, 1, 1000, 100),
+        WorkDone("spill_read", 0, 0, 1, 1 << 16),
+        WorkDone("spill_write", 0, 0, 1, 1 << 16),
+    )
+    more = [synthetic.sample(replace(work, items=k * work.items), k * 1e-5) for work in measured for k in (1, 2, 4)]
+    parts = ("server_clear_s", "server_spill_s", "client_spill_s")
+    corrections = [Correction(part, "", 1.1, 1e-4, 1.2, 2e-4 * k, 9, 0.1, 0.1) for k, part in enumerate(parts, 1)]
+    return replace(
+        model,
+        operations=(*model.operations, *fit_operations(more)),
+        corrections=(*model.corrections, *corrections),
+    )
+
+
 def test_only_the_fastest_of_equal_penalties_is_left(case: Case) -> None:
     tables = tables_of(case, AnalyticPricing(), "uniform", ("coefficients",))
     priced = tables.with_penalties(lambda layer, option: 1e-3 * option.error)  # noqa: ARG005 - one signature
@@ -182,3 +218,18 @@ def test_a_space_without_room_is_refused(case: Case) -> None:
     choices = Choices(small, BITS, BITS, CircuitPrivacy.parse("flood:40"), "he2024")
     with pytest.raises(Refused, match="no HE set of the space can run it"):
         surrogate(case.coupling, choices, AnalyticPricing())
+
+
+@pytest.mark.parametrize("privacy", ["uniform", "flood:40"])
+def test_what_is_pruned_is_in_no_optimum(case: Case, privacy: str) -> None:
+    sets = set_choices(("coefficients", "slots"), "he2024")
+    choices = Choices(sets, (8,), (8,), CircuitPrivacy.parse(privacy), "he2024")
+    rng = np.random.default_rng(0)
+    found = []
+    for prune in (everything, worth_trying):
+        tables = surrogate(case.coupling, choices, AnalyticPricing(), prune=prune)
+        tables = tables.with_penalties(lambda layer, option: 1e-3 * option.error)  # noqa: ARG005 - one signature
+        found.append(exact.solve(tables.problem, 50, rng, 0).latency_s)
+        slots = {option.chosen.packing == "slots" for options in tables.options for option in options}
+        assert slots == {True, False} if prune is everything else slots == {False}
+    assert found[0] == pytest.approx(found[1], rel=1e-12)

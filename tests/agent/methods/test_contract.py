@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoprivacy.agent.methods import METHODS, exact, method
+from autoprivacy.agent.methods import CALLS, METHODS, exact, method
 from autoprivacy.agent.methods.interface import Solution
 from autoprivacy.agent.problem import Problem
 from autoprivacy.common.errors import BadInput, Refused
@@ -81,6 +81,14 @@ def test_impossible_budgets_say_what_is_possible() -> None:
     raised = Problem(tuple(type(one)(one.name, one.seconds, one.penalty + 10, one.family) for one in problem.layers))
     with pytest.raises(Refused, match=r"0\.039 points.*0\.040"):
         exact.solve(raised, 39, np.random.default_rng(0), 0)
+
+
+def test_methods_that_draw_price_as_many_policies() -> None:
+    assert CALLS["random"] == CALLS["tpe"]
+    for name in CALLS:
+        found = METHODS[name](PROBLEMS["residual"], 60, np.random.default_rng(0), 30)
+        assert found.priced == 30
+        assert found.pricing_s > 0
 
 
 def test_other_names_are_refused() -> None:
