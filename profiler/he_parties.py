@@ -169,12 +169,17 @@ class HeParties:
         return self.server.encode_weights(self.small)
 
     def pool(self, size: int) -> list[Any]:
-        """At least `size` encoded weight polynomials, at places of their own."""
+        """At least `size` encoded weight polynomials, at places of their own; all settings of the set stream them."""
         one = self.weight
-        if isinstance(one, np.ndarray):
-            return [one.copy() for _ in range(max(size, STREAMED_BYTES // one.nbytes))]
-        count = max(size, STREAMED_BYTES // (8 * self.grid.n * len(self.he_set.limbs)))
-        return [self.context.seal.Plaintext(one) for _ in range(count)]
+        array = isinstance(one, np.ndarray)
+        bytes_each = one.nbytes if array else 8 * self.grid.n * len(self.he_set.limbs)
+        while len(self._pool) < max(size, STREAMED_BYTES // bytes_each):
+            self._pool.append(one.copy() if array else self.context.seal.Plaintext(one))
+        return self._pool
+
+    @cached_property
+    def _pool(self) -> list[Any]:
+        return []
 
     @cached_property
     def total(self) -> Any:  # noqa: ANN401 - as above

@@ -6,7 +6,7 @@ Sets without a special prime serve packing `coefficients` (our kernels at the se
 from collections.abc import Iterator
 from functools import partial
 from itertools import cycle
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -84,6 +84,20 @@ FULL: Final = (
 """Sets that `full` adds."""
 
 
+class Sizes(NamedTuple):
+    """What is measured of one set: products of a sum, halves of its coefficients that are sent (0: one), all calls."""
+
+    products: tuple[int, ...]
+    halves_sent: tuple[int, ...]
+    all_calls: bool = False
+
+
+ONE: Final = Sizes((32,), (1,))
+TWO: Final = Sizes((2, 32), (1,))
+ENDS: Final = Sizes((1, 64), (0, 2), all_calls=True)
+ALL: Final = Sizes((1, 8, 64), (0, 1, 2), all_calls=True)
+
+
 def he_workloads(depth: str) -> Iterator[Workload]:
     """Everything of a depth; the core comes first, and is the same at any depth."""
     yield from _core()
@@ -95,9 +109,9 @@ def he_workloads(depth: str) -> Iterator[Workload]:
 
 def _core() -> Iterator[Workload]:
     for grid in CORE:
-        yield from _inference(grid, all_sizes=True)
+        yield from _inference(grid, ENDS)
     for grid in SPARSE:
-        yield from _inference(grid, all_sizes=False)
+        yield from _inference(grid, ONE)
     for grid in CORE:
         yield from _session(grid)
     yield from _parts(PARTS)
@@ -107,10 +121,10 @@ def _core() -> Iterator[Workload]:
 
 
 def _more() -> Iterator[Workload]:
-    for grid in SPARSE:
-        yield from _inference(grid, all_sizes=True)
+    for grid in (*CORE, *SPARSE):
+        yield from _inference(grid, ALL)
     for grid in STANDARD:
-        yield from _inference(grid, all_sizes=False)
+        yield from _inference(grid, TWO)
     for grid in (*CORE, *SPARSE, *STANDARD):
         yield from _levels(grid)
     for grid in CORE:
@@ -123,7 +137,7 @@ def _more() -> Iterator[Workload]:
 
 def _everything() -> Iterator[Workload]:
     for grid in (*CORE, *SPARSE, *STANDARD, *FULL):
-        yield from _inference(grid, all_sizes=True)
+        yield from _inference(grid, ALL)
         yield from _levels(grid)
         yield from _parts(grid)
         yield from _keys(grid)
@@ -134,23 +148,24 @@ def _workload(grid: GridSet, work: WorkDone, make: Make, *, seal: bool = False) 
     return Workload(work, lambda: make(parties(grid)), "" if seal else grid.code_path)
 
 
-def _inference(grid: GridSet, *, all_sizes: bool) -> Iterator[Workload]:
+def _inference(grid: GridSet, sizes: Sizes) -> Iterator[Workload]:
     """What an inference calls. Our client is SEAL's in both packings."""
     n, slots = grid.n, grid.packing == "slots"
     yield he_workload(grid, "encrypt")
-    if all_sizes:
+    if sizes.all_calls:
         yield he_workload(grid, "receive")
     yield he_workload(grid, "receive_add_share")
     yield he_workload(grid, "to_ntt")
     yield he_workload(grid, "from_ntt")
-    for products in (1, 8, 64) if all_sizes else (2, 32):
+    for products in sizes.products:
         yield he_workload(grid, "weighted_sum", products)
     if slots:
         yield he_workload(grid, "rotate")
         yield he_workload(grid, "add")
-        if all_sizes:
+        if sizes.all_calls:
             yield he_workload(grid, "swap_rows")
-    for sent in (1, n // 2, n) if all_sizes and not slots else (n // 2,):
+    for halves in (1,) if slots else sizes.halves_sent:
+        sent = max(1, halves * n // 2)
         yield he_workload(grid, "respond", sent)
         yield he_workload(grid, "decrypt", sent)
 

@@ -15,30 +15,35 @@ from autoprivacy.protocol.nonlinear_circuits import Nonlinear
 from autoprivacy.protocol.nonlinear_layer import Batch
 from autoprivacy.protocol.spill import Spill
 
-SHAPES: Final = (
+CORE_SHAPES: Final = (
     LinearShape(256, 1, 1, 10, (1, 1), (1, 1), (0, 0, 0, 0), 1),
-    LinearShape(3, 32, 32, 16, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     LinearShape(32, 16, 16, 32, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     LinearShape(64, 16, 16, 64, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+)
+MORE_SHAPES: Final = (
+    LinearShape(3, 32, 32, 16, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     LinearShape(16, 8, 8, 16, (1, 1), (1, 1), (0, 0, 0, 0), 1),
 )
 CIRCUIT: Final = Nonlinear(1 << 16, 8, 4, (1 << 14,), masked_by="client")
-INSTANCES: Final = (16, 512, 4096, 32768)
-SPILL_BYTES: Final = (1 << 12, 1 << 16, 1 << 20, 1 << 24)
+CORE_INSTANCES: Final = (16, 512, 32768)
+MORE_INSTANCES: Final = (4096,)
+CORE_SPILL_BYTES: Final = (1 << 12, 1 << 20, 1 << 24)
+MORE_SPILL_BYTES: Final = (1 << 16,)
 MODULUS: Final = 1 << 16
 
 
-def prepared_workloads() -> Iterator[Workload]:
-    """The same at any depth."""
-    for shape in SHAPES:
+def prepared_workloads(depth: str) -> Iterator[Workload]:
+    """In every profile those of the core; more sizes between them from `standard` on."""
+    more = depth != "quick"
+    for shape in (*CORE_SHAPES, *(MORE_SHAPES if more else ())):
         products = shape.output_values * prod(shape.weight_shape[1:])
         work = WorkDone("clear_linear", 0, 0, 1, products, shape.output_values)
         yield Workload(work, partial(_clear_linear, shape))
-    for instances in INSTANCES:
+    for instances in (*CORE_INSTANCES, *(MORE_INSTANCES if more else ())):
         labels = instances * int(np.count_nonzero(CIRCUIT.circuit.server_inputs))
         work = WorkDone("choose_labels", 0, 0, 1, labels, instances)
         yield Workload(work, partial(_choose_labels, instances), _native.aes_path())
-    for count in SPILL_BYTES:
+    for count in (*CORE_SPILL_BYTES, *(MORE_SPILL_BYTES if more else ())):
         yield Workload(WorkDone("spill_write", 0, 0, 1, count), partial(_spill_write, count))
         yield Workload(WorkDone("spill_read", 0, 0, 1, count), partial(_spill_read, count))
 

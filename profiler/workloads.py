@@ -1,7 +1,7 @@
 """What is measured: the calls that the runtime makes, with operands as it has them; circuits of real layers."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import numpy as np
@@ -38,7 +38,7 @@ def workloads(depth: str) -> list[Workload]:
         *oblivious_transfer_workloads(depth),
         *loopback_workloads(depth),
         *linked_workloads(depth),
-        *prepared_workloads(),
+        *prepared_workloads(depth),
     ]
     return list({each.key: each for each in reversed(found)}.values())[::-1]
 
@@ -119,10 +119,16 @@ def _linked(work: WorkDone, command: Command) -> Workload:
     return Workload(work, lambda: partial(meter().run, command), _native.aes_path())
 
 
-def _ot_pair(delta: bytes) -> tuple[CorrelatedOtSender, CorrelatedOtReceiver]:
+@cache
+def _session(of: str) -> tuple[bytes, CorrelatedOtSender, CorrelatedOtReceiver]:  # noqa: ARG001 - the cache's key
+    """Delta and both sides after their base transfers, once a process: for circuits, or for transfers alone.
+
+    Both sides go on together while circuits are prepared; where one side is timed alone, labels no longer fit.
+    """
+    delta = garbling.new_delta()
     sender, receiver = CorrelatedOtSender(delta), CorrelatedOtReceiver()
     receiver.finish_base(sender.answer_base(receiver.offer_base()))
-    return sender, receiver
+    return delta, sender, receiver
 
 
 def _circuit(kind: Nonlinear, instances: int, path: str | None, *, evaluate: bool) -> Call:
@@ -131,8 +137,7 @@ def _circuit(kind: Nonlinear, instances: int, path: str | None, *, evaluate: boo
     batch = Batch(kind, sources, np.arange(instances))
     own, kept = rng.integers(0, kind.modulus_in, (2, sources.size), dtype=np.int64)
     masks = np.stack([rng.integers(0, modulus, instances, dtype=np.int64) for modulus in kind.moduli_out])
-    delta = garbling.new_delta()
-    sender, receiver = _ot_pair(delta)
+    delta, sender, receiver = _session("circuits")
     columns, labels = receiver.extend(batch.choices(own))
     zero_labels = sender.extend(columns, len(labels))
     if path is not None:
@@ -178,7 +183,7 @@ def _circuit_on(
 
 def _oblivious_transfer(count: int, *, send: bool) -> Call:
     """At the client with the choice bits that its shares make, as in an inference."""
-    sender, receiver = _ot_pair(garbling.new_delta())
+    _, sender, receiver = _session("transfers")
     kind = CORE_CIRCUITS[0]
     places = np.arange(count // kind.client_inputs)
     batch = Batch(kind, places[None], places)
