@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.common.files import write_atomic
@@ -128,7 +129,9 @@ def _link(shape: tuple[float, float]) -> str:
 
 def _sessions(job: dict[str, Any], cases: list[Unseen]) -> list[dict[str, Any]]:
     """What is run of each case: of networks also preprocessed, and over emulated links."""
-    found = [{"case": number, "schedule": "online", "over": "loopback"} for number in range(len(cases))]
+    found: list[dict[str, Any]] = [
+        {"case": number, "schedule": "online", "over": "loopback"} for number in range(len(cases))
+    ]
     if "network" in job:
         small = job["network"] in {"digits-cnn", "lenet5"} and job["most_rounds"] == MOST_ROUNDS
         found.append({"case": 0, "schedule": "preprocessed", "over": "loopback"})
@@ -171,9 +174,9 @@ def _private(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _images(job: dict[str, Any], case: Unseen) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _images(job: dict[str, Any], case: Unseen) -> NDArray[np.floating]:
     if "network" in job:
-        images: np.ndarray[Any, np.dtype[np.float64]] = data.splits(job["network"]).confirm.x[:MOST_ROUNDS]
+        images: NDArray[np.floating] = data.splits(job["network"]).confirm.x[:MOST_ROUNDS]
         return images
     rng = np.random.default_rng(job["seed"])
     return rng.integers(0, 1 << INPUT_BITS, (4, *case.network.input_shape)).astype(float)

@@ -15,6 +15,7 @@ from autoprivacy.models.features import Handled, key_of
 from autoprivacy.networks import data, zoo
 from autoprivacy.networks.accumulators import least_modulus_bits, linear_bounds
 from autoprivacy.networks.integer_network import (
+    IntegerLinear,
     LayerWidths,
     QuantisedNetwork,
     Requantise,
@@ -216,7 +217,9 @@ def _random_policy(rng: Rng, network: QuantisedNetwork, privacy: str, *, slots: 
         return policy
 
 
-def _layer_policy(rng: Rng, choices: list[SetChoice], layer: Stage, t_bits: int, widths: LayerWidths) -> LayerPolicy:
+def _layer_policy(
+    rng: Rng, choices: list[SetChoice], layer: IntegerLinear, t_bits: int, widths: LayerWidths
+) -> LayerPolicy:
     while True:
         choice = choices[int(rng.integers(len(choices)))]
         try:

@@ -31,6 +31,7 @@ from autoprivacy.networks.integer_network import (
     chain_operations,
 )
 from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, reference_operation, time_block
+from autoprivacy.profiler.machine import on_core
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement
@@ -220,7 +221,8 @@ def measure_layers(
 ) -> tuple[tuple[MeasuredRun, ...], tuple[MeasuredLayer, ...]]:
     """Run every random network between this process and a fresh one; `after_network` is called `steps(depth)` times.
 
-    All sessions are open at once and take turns in random order: what runs next finds caches as others left them.
+    All sessions are open at once and take turns in random order: what runs next finds caches as others left them. Each
+    party keeps to a core of its own, where there are two.
     `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs beside every inference.
 
     Raises:
@@ -240,6 +242,7 @@ def measure_layers(
         )
         stack.callback(server.kill)
         assert server.stdout is not None  # noqa: S101 - it was asked for
+        stack.enter_context(on_core(0))
         clients = []
         for _, agreement in networks:
             address = server.stdout.readline().strip()
@@ -377,8 +380,13 @@ def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[Laye
 def main() -> None:
     """Serve every random network to one client each, all at once; their addresses come in order."""
     key = load_key(Path(sys.argv[1]))
+    with on_core(1):
+        _serve_all(sys.argv[2], key)
+
+
+def _serve_all(depth: str, key: bytes) -> None:
     conversations = []
-    for network, agreement in profiled_networks(sys.argv[2]):
+    for network, agreement in profiled_networks(depth):
         listening = threading.Event()
 
         def report(line: str, listening: threading.Event = listening) -> None:

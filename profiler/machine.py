@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -78,3 +80,18 @@ def describe_software() -> Software:
 def describe_libraries() -> dict[str, str]:
     """Versions of the libraries that take part."""
     return {name: version(name) for name in _LIBRARIES}
+
+
+@contextmanager
+def on_core(index: int) -> Iterator[None]:
+    """Run on one core alone, of those that there are; threads and processes that are made inside, too."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    cores = sorted(before)
+    os.sched_setaffinity(0, {cores[index % len(cores)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

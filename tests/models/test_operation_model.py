@@ -56,7 +56,7 @@ def test_new_settings_cover_every_operation() -> None:
 def test_where_the_analytic_model_is_right_it_is_taken(models: dict[Key, OperationModel]) -> None:
     for model in models.values():
         assert model.quiet.kind == "analytic"
-        assert np.abs(model.left_out_errors).max(initial=0) < 0.2
+        assert np.abs(model.left_out_errors).max(initial=0) < 0.3
 
 
 def curved(count: int, noise: float = 0.0) -> list[Sample]:

@@ -8,8 +8,8 @@ from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, LinkSum
 from autoprivacy.hwprofiles.machine_profile import WorkDone
 from autoprivacy.models.link_model import LinkModel, fit_link
 from autoprivacy.models.machine_model import MachineModel
-from autoprivacy.models.operation_model import fit_operations
-from autoprivacy.models.prediction import EXTRAPOLATION, Components, Deployment, Prediction, predict, predict_layer
+from autoprivacy.models.operation_model import EXTRAPOLATION, fit_operations
+from autoprivacy.models.prediction import Components, Deployment, Prediction, predict, predict_layer
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work, plan
 from tests import synthetic
