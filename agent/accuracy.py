@@ -67,6 +67,9 @@ def accuracy_drop(
         right_before = classify(baseline, None, split.x, seed) == split.y
     error_free = network_failure_bits(decryption_errors(network, agreement)) >= FAILURE_BITS
     draws = 1 if error_free else ERROR_DRAWS
+    if error_free and network.widths == baseline.widths:  # the same network
+        kept = float(right_before.mean())
+        return AccuracyDrop(kept, kept, paired_upper(np.zeros(len(right_before))), len(split.y), draws)
     right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(draws)])
     upper = paired_upper(right_before - right.mean(axis=0))
     return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), draws)

@@ -6,13 +6,21 @@ that is best under `flood:40`. A set of a known system is at 8 bits and the syst
 set", never "DELPHI"). The bound on the confirm split is computed once, for what was chosen on the search split.
 `exact_s` is solving problem A from its tables, the median of several times.
 
+First comes what needs no accuracy, for every network: at 8 bits, noise below 2^-40, nothing tolerated. Then networks
+with a checkpoint are searched and judged, which replaces their figures. Steps, sensitivities and simulations are kept;
+with --budget-s the same command goes on, and `conditions` names what is not done yet.
+
 The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a --quick run takes the first stored.
 """
 
+import json
 import os
+import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,16 +36,19 @@ from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import units
 from autoprivacy.agent.searching import Search, Settings
 from autoprivacy.agent.surrogate import Surrogate
+from autoprivacy.common import records
 from autoprivacy.common.errors import BadInput
+from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel, fit
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, load
+from autoprivacy.networks.data import Split
 from autoprivacy.networks.zoo import is_trained
 from autoprivacy.protocol.agreeing import agree
-from benchmarks.document import Document, Target, parse_options
+from benchmarks.document import RESULTS, Document, Target, parse_options
 
 NETWORKS: Final = ("minionn", "resnet20", "resnet32")
 TARGETS: Final = {
@@ -53,7 +64,21 @@ TARGETS: Final = {
 }
 LINKS: Final = ("1gbe", "wan-100mbps")
 POLICIES: Final = 100_000
+FEW: Final = 200
+FULL: Final = Settings(max_accuracy_drop=0.005, judged_images=2000)
+QUICK: Final = Settings(
+    max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
+)
+PARTIAL: Final = RESULTS / "search.partial.json"
 RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-search"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Figures of one network, without its name, and their context."""
+
+    figures: dict[str, float | None]
+    context: dict[str, Any]
 
 
 def _policies_per_s(tables: Surrogate) -> float:
@@ -77,72 +102,72 @@ def _exact_s(tables: Surrogate, drop: float, times: int) -> float:
     return float(np.median(found))
 
 
-def _network(name: str, model: MachineModel, document: Document, *, quick: bool) -> None:
-    deployment = Deployment(model, model)
-    settings = Settings(max_accuracy_drop=0.005)
-    if quick:
-        settings = Settings(
-            max_accuracy_drop=0.03,
-            weight_bits=(4, 8),
-            activation_bits=(4, 8),
-            sensitivity_images=200,
-            judged_images=500,
-        )
-    folder = None if quick else RUNS / name
-    search = Search(
-        load(name), data.splits(name), DeploymentPricing(deployment), settings, silent, "", (model.profile_id,), folder
-    )
-    found = run(search)
-    flooded_search = search.under(FLOODING)
-    flooded = run(flooded_search)
-    tables = search.tables()
-    figures = {
-        "exact_s": _exact_s(tables, found.additive_drop, 1 if quick else 3),
-        "predicted_cut_vs_delphi_set_pct": _cut("DELPHI's set", found, flooded),
-        "predicted_cut_vs_cheetah_set_pct": _cut("Cheetah's set", found, flooded),
-        "predicted_cut_vs_best_uniform_pct": _cut(BEST_UNIFORM, found, flooded),
-        "surrogate_policies_per_s": _policies_per_s(tables),
-    }
-    if not quick:
-        figures["accuracy_drop_upper_points"] = 100 * _confirmed(search, found).upper
-    document.figures |= {f"{name}_{figure}": value for figure, value in figures.items() if value is not None}
-    document.context[name] = {
-        "uniform": _told(found),
-        FLOODING: _told(flooded) | ({} if quick else {"confirm_split": asdict(_confirmed(flooded_search, flooded))}),
-        "options": found.options,
-        "options_reduced": found.options_reduced,
-        "policies": found.policies_in_space,
-        "unpriced": len(found.unpriced),
-        "links": {} if quick else {link: _over(link, search, found.additive_drop, model) for link in LINKS},
-    }
+def _search(name: str, model: MachineModel, settings: Settings, folder: Path | None) -> Search:
+    splits = data.splits(name)
+    if not is_trained(name):  # random weights: how far tensors reach is seen on a few images
+        splits = replace(splits, calibrate=_first(splits.calibrate, FEW))
+    pricing = DeploymentPricing(Deployment(model, model))
+    return Search(load(name), splits, pricing, settings, silent, "", (model.profile_id,), folder)
 
 
-def _untrained(name: str, model: MachineModel, document: Document) -> None:
-    """A network without a checkpoint: nothing is known of its accuracy, so nothing is given up.
+def _first(split: Split, count: int) -> Split:
+    return replace(split, pixels=split.pixels[:count], y=split.y[:count])
 
-    8 bits, and noise that fails below 2^-40, per layer; `exact_s` is of the whole space with penalties written down.
+
+def _unjudged(search: Search, times: int) -> Step:
+    """What needs no accuracy: per layer, 8 bits and noise that fails below 2^-40, against published sets.
+
+    `exact_s` is of the whole space with penalties written down.
     """
-    search = Search(load(name), data.splits(name), DeploymentPricing(Deployment(model, model)), Settings(), silent)
     whole = search.surrogate().with_penalties(_written_down)
-    figures = {"exact_s": _exact_s(whole, 0.005, 3), "surrogate_policies_per_s": _policies_per_s(whole)}
+    reduced, _ = whole.problem.reduced()
+    figures: dict[str, float | None] = {
+        "exact_s": _exact_s(whole, 0.005, times),
+        "surrogate_policies_per_s": _policies_per_s(whole),
+    }
     context: dict[str, Any] = {
-        "accuracy": "no checkpoint: 8 bits, noise below 2^-40, exact_s at penalties written down"
+        "options": [len(own) for own in search.surrogate().options],
+        "options_reduced": [layer.size for layer in reduced.layers],
+        "policies": float(whole.problem.size),
+        "unpriced": len(whole.unpriced),
     }
     for privacy, rung_name, figure in (
         ("uniform", "Cheetah's set", "predicted_cut_vs_cheetah_set_pct"),
         (FLOODING, "DELPHI's set", "predicted_cut_vs_delphi_set_pct"),
     ):
-        other = (
-            search if privacy == "uniform" else replace(search, settings=Settings(circuit_privacy=privacy), _whole=None)
-        )
+        other = search
+        if privacy != search.settings.circuit_privacy:
+            settings = replace(search.settings, circuit_privacy=privacy)
+            other = replace(search, settings=settings, _whole=None, _tables=None)
         best = exact.solve(other.surrogate().only(ruled(other)).problem, 0, np.random.default_rng(0), 0)
         rungs = published(other)
         rung = next(rung for rung in rungs if rung.name == rung_name)
+        figures[figure] = None
         if rung.latency_s is not None and rung.circuit_privacy == privacy:
             figures[figure] = 100 * (1 - best.latency_s / rung.latency_s)
         context[privacy] = {"latency_s": best.latency_s, "ladder": _rungs(rungs)}
-    document.figures |= {f"{name}_{figure}": value for figure, value in figures.items()}
-    document.context[name] = context
+    return Step(figures, context)
+
+
+def _judged(search: Search, *, quick: bool) -> Step:
+    """The search itself, under `uniform` and under flooding, and over links."""
+    found = run(search)
+    flooded_search = search.under(FLOODING)
+    flooded = run(flooded_search)
+    figures = {
+        "exact_s": _exact_s(search.tables(), found.additive_drop, 1 if quick else 3),
+        "predicted_cut_vs_delphi_set_pct": _cut("DELPHI's set", found, flooded),
+        "predicted_cut_vs_cheetah_set_pct": _cut("Cheetah's set", found, flooded),
+        "predicted_cut_vs_best_uniform_pct": _cut(BEST_UNIFORM, found, flooded),
+        "surrogate_policies_per_s": _policies_per_s(search.tables()),
+    }
+    context = {"uniform": _told(found), FLOODING: _told(flooded)}
+    if not quick:
+        confirmed = _confirmed(search, found), _confirmed(flooded_search, flooded)
+        figures["accuracy_drop_upper_points"] = 100 * confirmed[0].upper
+        context["confirm_split"] = dict(zip(("uniform", FLOODING), map(asdict, confirmed), strict=True))
+        context["links"] = {link: _over(link, search, found.additive_drop) for link in LINKS}
+    return Step(figures, context)
 
 
 def _written_down(layer: str, option: Option) -> float:  # noqa: ARG001 - what layers cost
@@ -181,29 +206,84 @@ def _confirmed(search: Search, found: Found) -> AccuracyDrop:
     return accuracy_drop(network, agree(network, found.policy), search.coupling.baseline, search.data.confirm, 1)
 
 
-def _over(link: str, search: Search, additive_drop: float, model: MachineModel) -> dict[str, Any]:
+def _over(link: str, search: Search, additive_drop: float) -> dict[str, Any]:
     """Another link: the exact optimum of problem A at the additive drop that was found to hold, and its ladder."""
+    model = _model()
     deployment = Deployment(model, model, fit_link(machine_profile.find_link(link)))
     other = search.under("uniform", DeploymentPricing(deployment))
     best = exact.solve(other.tables().problem, units(additive_drop), np.random.default_rng(0), 0)
     return {"latency_s": best.latency_s, "ladder": _rungs(ladder(other, best, judge=False))}
 
 
-def main() -> None:
-    """Search every network."""
-    options = parse_options(__doc__)
+@lru_cache(maxsize=1)
+def _model() -> MachineModel:
+    """The machine's model; fitted once for a full run and kept beside it."""
     named = os.environ.get("AUTOPRIVACY_BENCHMARK_PROFILE")
     stored = list(machine_profile.stored())
-    if named is None and not (options.quick and stored):
+    if named is None and not stored:
         raise BadInput("no profile: set AUTOPRIVACY_BENCHMARK_PROFILE to this machine's (`autoprivacy profile`)")
-    model = fit(machine_profile.find(named) if named else machine_profile.read(stored[0]))
+    profile = machine_profile.find(named) if named else machine_profile.read(stored[0])
+    kept = RUNS / f"model-{profile.header.id}.json"
+    if kept.exists():
+        return records.load(MachineModel, kept)
+    made = fit(profile)
+    records.save(made, kept)
+    return made
+
+
+def _steps(*, quick: bool) -> list[tuple[str, str]]:
+    """Network by network what needs no accuracy; then, where there is a checkpoint, the search."""
+    networks = ("digits-cnn",) if quick else NETWORKS
+    judged = [(network, "judged") for network in networks if is_trained(network)]
+    return [*((network, "unjudged") for network in networks), *judged]
+
+
+def main() -> None:
+    """Search every network; what is done is kept, and what is not judged yet is named in the result."""
+    options = parse_options(__doc__)
+    if not options.quick and "AUTOPRIVACY_BENCHMARK_PROFILE" not in os.environ:
+        raise BadInput("no profile: set AUTOPRIVACY_BENCHMARK_PROFILE to this machine's (`autoprivacy profile`)")
+    load_before, started = os.getloadavg()[0], time.monotonic()
+    model = _model()
+    known = {} if options.quick else _partial(model.profile_id)
     document = Document("search", options.quick, TARGETS)
-    for network in ("digits-cnn",) if options.quick else NETWORKS:
-        if is_trained(network):
-            _network(network, model, document, quick=options.quick)
-        else:
-            _untrained(network, model, document)
+    made: dict[str, Search] = {}
+    missing = []
+    for network, step in _steps(quick=options.quick):
+        key = f"{network} {step}"
+        late = options.budget_s is not None and time.monotonic() - started > options.budget_s
+        if key not in known and late:
+            missing.append(key)
+            continue
+        if key not in known:
+            print(f"{time.monotonic() - started:.0f} s: {key}", file=sys.stderr)
+            if network not in made:
+                made = {network: _search(network, model, QUICK if options.quick else FULL, _folder(network, options))}
+            search = made[network]
+            found = _unjudged(search, 1) if step == "unjudged" else _judged(search, quick=options.quick)
+            known[key] = asdict(found)
+            if not options.quick:
+                write_atomic(PARTIAL, json.dumps({"profile": model.profile_id, "steps": known}).encode())
+        figures = known[key]["figures"].items()
+        document.figures |= {f"{network}_{name}": value for name, value in figures if value is not None}
+        document.context[key] = known[key]["context"]
+    document.conditions |= {"load_before": load_before, "not done yet": missing, "judged_images": FULL.judged_images}
     document.finish(options)
+    if not missing:
+        PARTIAL.unlink(missing_ok=True)
+
+
+def _folder(network: str, options: Namespace) -> Path | None:
+    return None if options.quick else RUNS / network
+
+
+def _partial(profile_id: str) -> dict[str, Any]:
+    """Steps that were done before with this profile."""
+    if not PARTIAL.exists():
+        return {}
+    found: dict[str, Any] = json.loads(PARTIAL.read_text(encoding="utf-8"))
+    steps: dict[str, Any] = found["steps"]
+    return steps if found["profile"] == profile_id else {}
 
 
 if __name__ == "__main__":
