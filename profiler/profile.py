@@ -42,7 +42,7 @@ class Depth:
 DEPTHS: Final = {
     "quick": Depth(processes=3, rounds=14, again=0, again_rounds=14),
     "standard": Depth(processes=3, rounds=14, again=40, again_rounds=14),
-    "full": Depth(processes=5, rounds=14, again=120, again_rounds=21),
+    "full": Depth(processes=4, rounds=14, again=120, again_rounds=21),
 }
 """Blocks per setting: processes x rounds, at least the 40 over 3 processes that a quiet time needs."""
 
