@@ -1,0 +1,105 @@
+"""Who serves the policies that are confirmed: a fresh process of this machine each, or servers that run elsewhere."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from autoprivacy.common.errors import BadInput, ProtocolError
+from autoprivacy.common.records import save
+from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.conversation import Schedule
+from autoprivacy.protocol.policy import Policy
+from autoprivacy.protocol.session import Client
+from autoprivacy.protocol.transport import Route, load_key, new_key
+
+
+class Servers(Protocol):
+    """Gives a client of a server that runs a policy, and that opens its shares for testing."""
+
+    def client(
+        self, label: str, policy: Policy, agreement: Agreement, schedule: Schedule
+    ) -> AbstractContextManager[Client]:
+        """A session, which ends with the context.
+
+        Raises:
+            ProtocolError: if the server fails, or runs something else.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServers:
+    """A fresh server process on loopback for each policy; `network` is a name or a file.
+
+    A `route` with an emulated link puts that between both processes.
+    """
+
+    network: str
+    data_file: Path | None = None
+    route: Route = field(default_factory=Route)
+
+    @contextmanager
+    def client(self, label: str, policy: Policy, agreement: Agreement, schedule: Schedule) -> Iterator[Client]:
+        """A session with a new process."""
+        with tempfile.TemporaryDirectory() as folder:
+            key, file, log = Path(folder) / "key", Path(folder) / "policy.json", Path(folder) / "server.log"
+            new_key(key)
+            save(policy, file)
+            command = [sys.executable, "-m", "autoprivacy.protocol.serving", self.network, str(file), str(key)]
+            command += [] if self.data_file is None else [str(self.data_file)]
+            with (
+                log.open("w") as errors,
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C reaches only this process, which then ends the server
+                ) as server,
+            ):
+                try:
+                    assert server.stdout is not None  # noqa: S101 - it was asked for
+                    address = server.stdout.readline().strip().removeprefix("listening on ")
+                    if not address:
+                        said = log.read_text().strip().splitlines() or ["nothing"]
+                        raise ProtocolError(
+                            f"the server process of policy {label} ended before it listened; it said: {said[-1]}"
+                        )
+                    with Client(
+                        address, load_key(key), expected=agreement, route=self.route, schedule=schedule
+                    ) as client:
+                        yield client
+                    server.wait(timeout=30)
+                finally:
+                    server.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteServers:
+    """Servers that were started elsewhere with --reveal-for-testing: an address for each policy's label."""
+
+    addresses: Mapping[str, str]
+    key: bytes
+    route: Route
+
+    @contextmanager
+    def client(
+        self,
+        label: str,
+        policy: Policy,  # noqa: ARG002 - the server has it
+        agreement: Agreement,
+        schedule: Schedule,
+    ) -> Iterator[Client]:
+        """A session with the server of that policy."""
+        if label not in self.addresses:
+            raise BadInput(f"no server is named for policy {label}; give one --peer for each --policy")
+        with Client(
+            self.addresses[label], self.key, expected=agreement, route=self.route, schedule=schedule
+        ) as client:
+            yield client
