@@ -79,6 +79,14 @@ class Runs:
     done: tuple[Done, ...]
     setup_s: float
 
+    @property
+    def seconds(self) -> list[float]:
+        """Of each image, offline and online."""
+        return [
+            each.inference.latency_s + (each.inference.offline.latency_s if each.inference.offline else 0.0)
+            for each in self.done
+        ]
+
 
 def run_privately(
     contenders: Sequence[Contender],
@@ -118,8 +126,7 @@ def run_privately(
                 progress()
         setups = [client.setup_s for client in clients]
     return tuple(
-        Runs(contender, tuple(own), setup_s)
-        for contender, own, setup_s in zip(contenders, done, setups, strict=True)
+        Runs(contender, tuple(own), setup_s) for contender, own, setup_s in zip(contenders, done, setups, strict=True)
     )
 
 
@@ -132,6 +139,7 @@ def confirmed(
     link: str,
     seed: int,
     reference_typical_s: float,
+    candidates: Sequence[str] = (),
 ) -> Confirmation:
     """What the runs say beside their predictions; `reference_typical_s` is of the profile's reference operation.
 
@@ -149,15 +157,14 @@ def confirmed(
         network_hash=runs[0].contender.network.trained_hash,
         link=link,
         seed=seed,
+        candidates=tuple(candidates),
         policies=policies,
         verdicts=tuple(verdict(policies[0], other) for other in policies[1:]),
         drift=drift,
     )
 
 
-def _confirmed(
-    runs: Runs, images: NDArray[np.float32], labels: NDArray[np.int64], drift: float
-) -> Confirmed:
+def _confirmed(runs: Runs, images: NDArray[np.float32], labels: NDArray[np.int64], drift: float) -> Confirmed:
     contender, network = runs.contender, runs.contender.network
     inputs = network.quantise_input(images)
     moduli = {layer.name: layer.policy.t for layer in contender.agreement.layers}
@@ -186,7 +193,7 @@ def _confirmed(
         total=total,
         online=online,
         offline=offline,
-        within_interval=_within(total, contender.prediction, drift),
+        within_interval=within(total, contender.prediction, drift),
     )
 
 
@@ -225,15 +232,15 @@ def _plausible(models: dict[str, DecryptionError], errors: dict[str, NDArray[np.
     return fine
 
 
-def _within(total: Timing, prediction: Prediction, drift: float) -> bool:
-    """Whether the measured interval, the machine's drift divided out, meets the predicted one.
+def within(total: Timing, prediction: Prediction, drift: float) -> bool:
+    """Whether the measured interval meets the predicted one, as it was seen or with the machine's drift divided out.
 
-    In a spell of slow-down the reference operation does not slow down as much as everything else, so the machine's own
-    slow-down is allowed for as well.
+    In a spell of slow-down not everything slows down as much as the reference operation: some more, so that the
+    machine's own slow-down is allowed for as well, some less.
     """
     low, high = (total.measured_s if end is None else end for end in (total.measured_low_s, total.measured_high_s))
     slower = prediction.busy_s / prediction.latency_s if drift > 1 else 1.0
-    return low / drift <= total.predicted_high_s * slower and total.predicted_low_s <= high / drift
+    return low / max(drift, 1.0) <= total.predicted_high_s * slower and total.predicted_low_s <= high / min(drift, 1.0)
 
 
 def _online(runs: Runs, planned: Plan) -> ConfirmedPhase:

@@ -138,7 +138,7 @@ class Confirmation:
     """All policies, and the first against each other one.
 
     `drift` is how many times as long the reference operation took as in the profile. `link` is what was between the
-    parties.
+    parties. `candidates` are labels of policies of which the measured winner was taken; it is the first then.
     """
 
     schema_version: Literal[1]
@@ -147,12 +147,16 @@ class Confirmation:
     network_hash: str
     link: str
     seed: int
+    candidates: tuple[str, ...]
     policies: tuple[Confirmed, ...]
     verdicts: tuple[Verdict, ...]
     drift: float
 
     def contradictions(self) -> tuple[str, ...]:
-        """Where a measurement contradicts its prediction, one clause each."""
+        """Where a measurement contradicts its prediction, one clause each.
+
+        Candidates among each other do not count: they ran because predictions this close decide nothing.
+        """
         found = [
             f"{each.label} took {1000 * each.total.measured_s:.3g} ms, not "
             f"{1000 * each.total.predicted_low_s:.3g} to {1000 * each.total.predicted_high_s:.3g} ms"
@@ -160,7 +164,7 @@ class Confirmation:
             if not each.within_interval
         ]
         for each in self.verdicts:
-            if each.contradicts:
+            if each.contradicts and not {each.first, each.second} <= set(self.candidates):
                 faster, slower = (each.first, each.second)[:: 1 if each.faster == "first" else -1]
                 found.append(f"{faster} is faster than {slower}, which was predicted to be the faster one")
         return tuple(found)

@@ -79,9 +79,7 @@ def _measured(runs: Runs, profile: MachineProfile) -> tuple[MeasuredRun, tuple[M
     return run, tuple(measured_layers(name, contender.agreement, contender.network, planned, done, confirmed=True))
 
 
-def _with(
-    profile: MachineProfile, measured: Sequence[tuple[MeasuredRun, tuple[MeasuredLayer, ...]]]
-) -> MachineProfile:
+def _with(profile: MachineProfile, measured: Sequence[tuple[MeasuredRun, tuple[MeasuredLayer, ...]]]) -> MachineProfile:
     """The profile with these runs in place of older ones of the same policies; its id follows what it holds."""
     names = {run.name for run, _ in measured}
     runs = (*(each for each in profile.runs if each.name not in names), *(run for run, _ in measured))

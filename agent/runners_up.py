@@ -10,9 +10,11 @@ from typing import Final
 
 import numpy as np
 
+from autoprivacy.agent.confirmation import Runs
 from autoprivacy.agent.problem import Ints, units
 from autoprivacy.agent.searching import Search
 from autoprivacy.agent.surrogate import Surrogate
+from autoprivacy.profiler.statistics import paired_ratio
 from autoprivacy.protocol.policy import Policy
 
 TRIED: Final = 3
@@ -32,9 +34,7 @@ def runners_up(search: Search, found: Policy, count: int) -> tuple[Policy, ...]:
         drop = search.simulate(policy)
         if drop.upper <= limit:
             latency_s = float(tables.problem.latency(numbers[None])[0])
-            made_by = replace(
-                policy.made_by, predicted_latency_s=latency_s, accuracy_drop_upper=max(0.0, drop.upper)
-            )
+            made_by = replace(policy.made_by, predicted_latency_s=latency_s, accuracy_drop_upper=max(0.0, drop.upper))
             chosen.append(replace(policy, made_by=made_by))
     return tuple(chosen)
 
@@ -59,16 +59,18 @@ def neighbours(tables: Surrogate, best: Ints, budget: int) -> Iterator[Ints]:
             continue
         changed = np.repeat(best[None], len(others), axis=0)
         changed[:, index] = others
-        seconds = np.where(
-            tables.problem.penalty(changed) <= budget, tables.problem.latency(changed), np.inf
-        )
+        seconds = np.where(tables.problem.penalty(changed) <= budget, tables.problem.latency(changed), np.inf)
         at = int(seconds.argmin())
         if np.isfinite(seconds[at]):
             found.append((float(seconds[at]), changed[at]))
     yield from (numbers for _, numbers in sorted(found, key=lambda each: each[0]))
 
 
-def winner(labels: Sequence[str], faster_than_first: Sequence[float]) -> str:
-    """The label of the fastest; `faster_than_first` are ratios that are above 1 where that is measured for sure."""
-    at = int(np.argmax(faster_than_first))
-    return labels[at] if faster_than_first[at] > 1 else labels[0]
+def winner(runs: Sequence[Runs]) -> Runs:
+    """The first (the fastest by prediction) unless another one was measured to be faster, with confidence."""
+    best, most = runs[0], 1.0
+    for own in runs[1:]:
+        ratio, interval = paired_ratio(runs[0].seconds, own.seconds)
+        if interval is not None and interval[0] > 1 and ratio > most:
+            best, most = own, ratio
+    return best

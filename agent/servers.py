@@ -7,15 +7,36 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import save
+from autoprivacy.hwprofiles.link_profile import LinkProfile
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.session import Client
+from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.transport import Route, load_key, new_key
+
+SAME_RATE: Final = 0.1
+"""Rates up and down that differ by more cannot be emulated as one."""
+
+
+def route_over(link: LinkProfile) -> Route:
+    """A route on loopback that emulates a link's round trip and rate.
+
+    Raises:
+        BadInput: if its two directions differ.
+    """
+    seen = link.header.summary
+    up, down = seen.rate_up_bytes_per_s, seen.rate_down_bytes_per_s
+    if abs(up / down - 1) > SAME_RATE:
+        raise BadInput(
+            f"link {link.header.name} has {8e-6 * up:.4g} Mbit/s up and {8e-6 * down:.4g} down; only one rate for both "
+            "can be emulated: name another link"
+        )
+    return Route(emulated=EmulatedLink(min(up, down), seen.round_trip_s / 2))
 
 
 class Servers(Protocol):
@@ -99,7 +120,5 @@ class RemoteServers:
         """A session with the server of that policy."""
         if label not in self.addresses:
             raise BadInput(f"no server is named for policy {label}; give one --peer for each --policy")
-        with Client(
-            self.addresses[label], self.key, expected=agreement, route=self.route, schedule=schedule
-        ) as client:
+        with Client(self.addresses[label], self.key, expected=agreement, route=self.route, schedule=schedule) as client:
             yield client

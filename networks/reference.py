@@ -133,7 +133,9 @@ def errors_in(
         raise BadInput(f"network {quantised.name!r}: no accumulators of layer {missing!r} were opened")
     _check(quantised, x, given)
     finder = _ErrorFinder(quantised, moduli_of_circuit_inputs(quantised, moduli or {}), moduli or {})
-    found = [finder.errors(x[[index]], {name: sums[[index]] for name, sums in given.items()}) for index in range(len(x))]
+    found = [
+        finder.errors(x[[index]], {name: sums[[index]] for name, sums in given.items()}) for index in range(len(x))
+    ]
     return {name: np.concatenate([one[name] for one in found]) for name in given}
 
 
@@ -270,9 +272,7 @@ class _Runner:
 class _ErrorFinder(_Runner):
     """Takes opened accumulators for a layer's output, and notes by how much they are off."""
 
-    def __init__(
-        self, network: QuantisedNetwork, moduli: Mapping[str, int], layer_moduli: Mapping[str, int]
-    ) -> None:
+    def __init__(self, network: QuantisedNetwork, moduli: Mapping[str, int], layer_moduli: Mapping[str, int]) -> None:
         super().__init__(network, moduli, kept=False)
         self._layer_moduli = layer_moduli
         self._found: dict[str, Ints] = {}
