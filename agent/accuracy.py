@@ -58,6 +58,7 @@ def accuracy_drop(
     seed: int,
     *,
     right_before: NDArray[np.bool_] | None = None,
+    draws: int = ERROR_DRAWS,
 ) -> AccuracyDrop:
     """The paired drop on `split`, over several draws of the decryption errors.
 
@@ -66,7 +67,7 @@ def accuracy_drop(
     if right_before is None:
         right_before = classify(baseline, None, split.x, seed) == split.y
     error_free = network_failure_bits(decryption_errors(network, agreement)) >= FAILURE_BITS
-    draws = 1 if error_free else ERROR_DRAWS
-    right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(draws)])
+    drawn = 1 if error_free else draws
+    right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(drawn)])
     upper = paired_upper(right_before - right.mean(axis=0))
-    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), draws)
+    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), drawn)

@@ -11,6 +11,7 @@
 | report.html | the story |
 """
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ from autoprivacy.profiler.profile import profile_machine
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
+
+_LOG: Final = logging.getLogger(__name__)
 
 CHOSEN: Final = "chosen"
 COMPARED: Final = ("best uniform set at 2^-40", "Cheetah's set", "DELPHI's set")
@@ -137,7 +140,9 @@ def tune(asked: Asked, progress: Progress) -> Tuned:
     """
     out = asked.out
     profile = measured_profile(asked, progress)
+    _LOG.info("profile %s (%s), measured on %s", profile.header.id, profile.header.depth, profile.header.measured_on)
     model = fit(profile)
+    _LOG.info("latency models of %d operations fitted", len(model.operations))
     save(model, out / "model.json")
     deployment = Deployment(model, model)
     search = Search(
@@ -152,6 +157,7 @@ def tune(asked: Asked, progress: Progress) -> Tuned:
     )
     found = run_search(search)
     save(found, out / "search.json")
+    _LOG.info("found %.6f s, drop at most %.4f, %d simulated", found.latency_s, found.drop.upper, found.simulated)
     contenders, left_out = contenders_of(search, found, deployment, asked.candidates)
     for each in contenders:
         save(each.policy, out / "policies" / f"{file_name(each.label)}.json")

@@ -29,6 +29,34 @@ app.add_typer(key_app, name="key")
 app.add_typer(certificate_app, name="certificate")
 
 
+@app.callback()
+def common(
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Say on standard error what is done; twice for every step."),
+    ] = 0,
+) -> None:
+    """What holds for all commands; $AUTOPRIVACY_LOG (info or debug) is the same as --verbose."""
+    log_to_standard_error(verbose)
+
+
+def log_to_standard_error(verbose: int) -> None:
+    """Turn the log up: nothing is logged otherwise."""
+    import logging
+    import os
+
+    wanted = os.environ.get("AUTOPRIVACY_LOG", "").lower()
+    if wanted not in {"", "info", "debug"}:
+        raise BadInput(f"AUTOPRIVACY_LOG is {wanted!r}; set it to info or debug, or leave it out")
+    if verbose or wanted:
+        level = logging.DEBUG if verbose > 1 or wanted == "debug" else logging.INFO
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logger = logging.getLogger("autoprivacy")
+        logger.handlers = [handler]
+        logger.setLevel(level)
+
+
 class Depth(StrEnum):
     """How much `profile` measures."""
 

@@ -219,9 +219,10 @@ def tune_network(asked: Asked, *, json: bool) -> None:
         check_images(asked.images, asked.data)
     done = tune(asked, progress)
     page = asked.out / "report.html"
-    write_story(story_of(asked.out), page)
+    story = story_of(asked.out)
+    write_story(story, page)
     if json:
-        print_json(done.confirmation)
+        print_json(story)
     else:
         show_found(done.found, asked.settings)
         show_confirmation(done.confirmation)

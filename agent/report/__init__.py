@@ -35,13 +35,13 @@ def _template() -> "Template":
 def render_story(story: Story) -> str:
     """The page."""
     wholes = [
-        _Bar(f"{each.label}, {kind}", components)
+        _Bar(f"{kind}: {each.label}", components)
         for each in story.confirmation.policies
         for kind, components in (("predicted", each.online.predicted), ("measured", each.online.measured))
     ]
     answer = story.confirmation.policies[0]
     layers = [
-        _Bar(f"{layer.name}, {kind}", components)
+        _Bar(f"{kind}: {layer.name}", components)
         for layer in answer.online.layers
         for kind, components in (("predicted", layer.predicted), ("measured", layer.measured))
     ]
