@@ -129,15 +129,25 @@ def groups_of(search: Search, stages: Stages, model: MachineModel, *, quick: boo
     """What runs on a network; searches are stages."""
     name = search.trained.network.name
     found = _found(search, stages, f"{name} search")
-    groups = [_group(f"{name} uniform", found, UNIFORM_RUNGS, _by_ddpg(search, found, stages))]
     flooded = _found(search.under(FLOODING), stages, f"{name} search {FLOODING}")
-    groups.append(_group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS, None))
+    more, over = [_by_ddpg(search, found, stages)], None
     if name == WAN_NETWORK and not quick:
         deployment = Deployment(model, model, fit_link(machine_profile.find_link(WAN)))
         over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
-        here = ("chosen for loopback", found.policy)
-        groups.append(_group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), here, link=WAN))
+        more.append(_other(f"chosen for {WAN}", over.policy, found.policy))
+    groups = [
+        _group(f"{name} uniform", found, UNIFORM_RUNGS, more),
+        _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS, []),
+    ]
+    if over is not None:
+        here = _other("chosen for loopback", found.policy, over.policy)
+        groups.append(_group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), [here], link=WAN))
     return groups
+
+
+def _other(label: str, policy: Policy, than: Policy) -> tuple[str, Policy] | None:
+    """A policy by its label, if it is another one."""
+    return None if policy.layers == than.layers else (label, policy)
 
 
 def _found(search: Search, stages: Stages, name: str) -> Found:
@@ -166,11 +176,11 @@ def _by_ddpg(search: Search, found: Found, stages: Stages) -> tuple[str, Policy]
     if not known:
         return None
     policy = parse(Policy, known, source=name)
-    return None if policy.layers == found.policy.layers else (DDPG, policy)
+    return _other(DDPG, policy, found.policy)
 
 
 def _group(
-    name: str, found: Found, rungs: Sequence[str], more: tuple[str, Policy] | None, link: str | None = None
+    name: str, found: Found, rungs: Sequence[str], more: Sequence[tuple[str, Policy] | None], link: str | None = None
 ) -> Group:
     chosen = {CHOSEN: found.policy}
     for wanted in rungs:
@@ -178,8 +188,7 @@ def _group(
         same = rung.policy is not None and rung.policy.circuit_privacy == found.policy.circuit_privacy
         if same and rung.policy is not None and rung.latency_s is not None:
             chosen[wanted] = rung.policy
-    if more is not None:
-        chosen[more[0]] = more[1]
+    chosen |= dict(each for each in more if each is not None)
     return Group(name, tuple(chosen), tuple(chosen.values()), link)
 
 

@@ -18,10 +18,10 @@ def drop_of(
     """The drop where these images are right before, and under each draw of errors."""
     answers = iter([before, *draws])
 
-    def by_hand(*_: object) -> NDArray[np.int64]:
+    def answer(*_: object) -> NDArray[np.int64]:
         return np.where(np.array(next(answers)), 1, 0)
 
-    monkeypatch.setattr(accuracy, "classify", by_hand)
+    monkeypatch.setattr(accuracy, "classify", answer)
     images = len(before)
     split = Split("by hand", np.zeros((images, 1, 8, 8), np.float32), np.ones(images, np.int64))
     return accuracy_drop(by_hand.network(8), agreement, by_hand.network(8, 8), split, 0)
