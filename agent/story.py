@@ -41,7 +41,7 @@ class Fitted:
 
 @record
 class Story:
-    """A run of `tune`, from the machine to the verdict."""
+    """A run of `tune`, from machine to verdict; `lesson` is None between two machines, where nothing is learnt."""
 
     schema_version: Literal[1]
     run: Run
@@ -49,7 +49,7 @@ class Story:
     found: Found
     predictions: Predictions
     confirmation: Confirmation
-    lesson: Lesson
+    lesson: Lesson | None
 
 
 def story_of(folder: Path) -> Story:
@@ -68,7 +68,7 @@ def story_of(folder: Path) -> Story:
         found=load(Found, folder / "search.json"),
         predictions=load(Predictions, folder / "predictions.json"),
         confirmation=load(Confirmation, folder / "confirmation.json"),
-        lesson=load(Lesson, folder / "lesson.json"),
+        lesson=load(Lesson, folder / "lesson.json") if (folder / "lesson.json").exists() else None,
     )
 
 

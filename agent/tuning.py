@@ -3,7 +3,8 @@
 | file in the run folder | holds |
 |---|---|
 | run.json | versions, seed, settings, and which policies were compared |
-| profile/, model.json | the machine profile, and the latency model that was fitted to it |
+| profile/, model.json | this machine's profile, and the latency model that was fitted to it |
+| server-profile/, link/ | with a peer: its profile, and the link to it |
 | search/, search.json | what a search goes on from, and what it found |
 | policies/ | the policies that ran, and policy.json, the answer |
 | predictions.json, confirmation.json | what was predicted of them, and what was measured |
@@ -12,7 +13,6 @@
 """
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,46 +24,34 @@ from autoprivacy.agent.choosing import Found
 from autoprivacy.agent.choosing import run as run_search
 from autoprivacy.agent.confirmation import Contender, Runs, confirmed, run_privately
 from autoprivacy.agent.confirmed import Confirmation
+from autoprivacy.agent.contenders import contenders_of, file_name, labels_of, suitable_images
 from autoprivacy.agent.feedback import Lesson, learn
-from autoprivacy.agent.ladder import Rung
+from autoprivacy.agent.machines import Machines, Peer, measured_profile, with_peer
 from autoprivacy.agent.pricing import DeploymentPricing
-from autoprivacy.agent.runners_up import runners_up, winner
+from autoprivacy.agent.runners_up import winner
 from autoprivacy.agent.searching import Search, Settings
-from autoprivacy.agent.servers import LocalServers, Servers
-from autoprivacy.common.errors import BadInput, ProfileMismatch
+from autoprivacy.agent.servers import LocalServers, RemoteServers, Servers
+from autoprivacy.common.errors import BadInput
 from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import record, save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import MachineProfile
-from autoprivacy.models.deployments import LOOPBACK, MachineFacts, machine_facts
-from autoprivacy.models.machine_model import MachineModel, fit
-from autoprivacy.models.prediction import Deployment, Prediction, predict
+from autoprivacy.models.deployments import LOOPBACK, LinkFacts, MachineFacts, link_facts, machine_facts
+from autoprivacy.models.machine_model import MachineModel
+from autoprivacy.models.prediction import Deployment, Prediction
 from autoprivacy.networks.checkpoint import TrainedNetwork
 from autoprivacy.networks.data import Splits
-from autoprivacy.profiler.check import check
-from autoprivacy.profiler.profile import profile_machine
-from autoprivacy.protocol.agreeing import agree
-from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
 
 _LOG: Final = logging.getLogger(__name__)
 
-CHOSEN: Final = "chosen"
-COMPARED: Final = ("best uniform set at 2^-40", "Cheetah's set", "DELPHI's set")
-"""Rungs of the ladder that the choice is measured against, if they have a price."""
-
-MOST_TIMES: Final = 100.0
-"""A rung that is predicted to take so many times as long as the choice is left out: its prediction says enough."""
-
-LEAST_IMAGES: Final = 6
-MOST_IMAGES: Final = 30
-CONFIRM_S: Final = 60.0
-"""Unless it is asked for otherwise, as many images run as take about so long."""
-
 
 @record
 class Run:
-    """A run of `tune`: the same settings and seed give the same policy from the same profile."""
+    """A run of `tune`: the same settings and seed give the same policy from the same profiles.
+
+    Without a peer, `server` is `client`, and `link` its loopback.
+    """
 
     schema_version: Literal[2]
     version: str
@@ -74,8 +62,9 @@ class Run:
     images: int
     candidates: int
     settings: Settings
-    machine: MachineFacts
-    profile_id: str
+    client: MachineFacts
+    server: MachineFacts
+    link: LinkFacts
     winner: str
     left_out: tuple[str, ...]
 
@@ -113,21 +102,31 @@ class Asked:
     candidates: int = 2
     depth: str = "quick"
     profile: MachineProfile | None = None
+    peer: Peer | None = None
     fresh: bool = False
     data_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was found for which machines, and what is to run."""
+
+    machines: Machines
+    deployment: Deployment
+    found: Found
+    contenders: tuple[Contender, ...]
+    left_out: tuple[str, ...]
+    predictions: Predictions
+
+
+@dataclass(frozen=True, slots=True)
 class Tuned:
-    """What `tune` did."""
+    """What `tune` did; what was learnt is of this machine as both parties, else None."""
 
     run: Run
-    profile: MachineProfile
-    model: MachineModel
-    found: Found
-    predictions: Predictions
+    chosen: Chosen
     confirmation: Confirmation
-    lesson: Lesson
+    lesson: Lesson | None
 
 
 def tune(asked: Asked, progress: Progress) -> Tuned:
@@ -138,49 +137,80 @@ def tune(asked: Asked, progress: Progress) -> Tuned:
         ProfileMismatch: if the profile that is given is not of this machine any more.
         ProtocolError: if a private run fails.
     """
+    return prove_choice(asked, choose(asked, progress), progress)
+
+
+def choose(asked: Asked, progress: Progress) -> Chosen:
+    """Measure, model, choose.
+
+    Raises:
+        Refused: if no policy is accurate enough.
+        ProfileMismatch: if the profile that is given is not of this machine any more.
+        ProtocolError: if the peer cannot be reached.
+    """
     out = asked.out
-    profile = measured_profile(asked, progress)
-    _LOG.info("profile %s (%s), measured on %s", profile.header.id, profile.header.depth, profile.header.measured_on)
-    model = fit(profile)
-    _LOG.info("latency models of %d operations fitted", len(model.operations))
-    save(model, out / "model.json")
-    deployment = Deployment(model, model)
+    client = measured_profile(out, asked.profile, asked.depth, progress, fresh=asked.fresh)
+    machines = Machines(client, client, None)
+    if asked.peer is not None:
+        machines = with_peer(out, client, asked.peer, progress)
+    _LOG.info("profiles %s", ", ".join(machines.ids))
+    deployment = machines.deployment()
+    _LOG.info("latency models of %d operations fitted", len(deployment.client.operations))
+    save(deployment.client, out / "model.json")
+    pricing = DeploymentPricing(deployment)
     search = Search(
-        asked.trained,
-        asked.data,
-        DeploymentPricing(deployment),
-        asked.settings,
-        progress,
-        asked.version,
-        (profile.header.id,),
-        out / "search",
+        asked.trained, asked.data, pricing, asked.settings, progress, asked.version, machines.ids, out / "search"
     )
     found = run_search(search)
     save(found, out / "search.json")
     _LOG.info("found %.6f s, drop at most %.4f, %d simulated", found.latency_s, found.drop.upper, found.simulated)
     contenders, left_out = contenders_of(search, found, deployment, asked.candidates)
     for each in contenders:
-        save(each.policy, out / "policies" / f"{file_name(each.label)}.json")
+        save(each.policy, policy_file(out, each.label))
     predictions = Predictions(tuple(Predicted(each.label, each.policy, each.prediction) for each in contenders))
     save(predictions, out / "predictions.json")
+    return Chosen(machines, deployment, found, tuple(contenders), left_out, predictions)
+
+
+def policy_file(out: Path, label: str) -> Path:
+    """Where a run folder keeps a policy."""
+    return out / "policies" / f"{file_name(label)}.json"
+
+
+def prove_choice(asked: Asked, chosen: Chosen, progress: Progress) -> Tuned:
+    """Run what was chosen, keep the measured winner, and what it teaches.
+
+    Raises:
+        BadInput: if the confirm split has fewer images than asked for.
+        ProtocolError: if a private run fails.
+    """
+    out, machines, contenders = asked.out, chosen.machines, chosen.contenders
+    servers: Servers = LocalServers(asked.source, asked.data_file)
+    if asked.peer is not None:
+        contenders = contenders[: len(asked.peer.serving)]
+        addresses = dict(zip((each.label for each in contenders), asked.peer.serving, strict=False))
+        servers = RemoteServers(addresses, asked.peer.key, asked.peer.route)
     images = asked.images or suitable_images(contenders, len(asked.data.confirm.y))
     confirmation, runs = prove(
         contenders,
         asked.candidates,
-        LocalServers(asked.source, asked.data_file),
+        servers,
         asked.data,
         images=images,
-        model=model,
+        model=chosen.deployment.client,
         version=asked.version,
         seed=asked.settings.seed,
         progress=progress,
+        link=LOOPBACK if machines.link is None else machines.link.header.name,
     )
     save(confirmation, out / "confirmation.json")
-    save(runs[0].contender.policy, out / "policies" / "policy.json")
-    taught, refitted, lesson = learn(profile, model, runs)
-    machine_profile.write(taught, out / "profile-confirmed")
-    save(refitted, out / "model-confirmed.json")
-    save(lesson, out / "lesson.json")
+    save(runs[0].contender.policy, policy_file(out, "policy"))
+    lesson = None
+    if asked.peer is None:
+        taught, refitted, lesson = learn(machines.client, chosen.deployment.client, runs)
+        machine_profile.write(taught, out / "profile-confirmed")
+        save(refitted, out / "model-confirmed.json")
+        save(lesson, out / "lesson.json")
     run = Run(
         schema_version=2,
         version=asked.version,
@@ -191,111 +221,14 @@ def tune(asked: Asked, progress: Progress) -> Tuned:
         images=images,
         candidates=asked.candidates,
         settings=asked.settings,
-        machine=machine_facts(profile),
-        profile_id=profile.header.id,
+        client=machine_facts(machines.client),
+        server=machine_facts(machines.server),
+        link=link_facts(machines.link or machines.client.loopback, machines.client, own=machines.link is None),
         winner=runs[0].contender.label,
-        left_out=left_out,
+        left_out=chosen.left_out,
     )
     save(run, out / "run.json")
-    return Tuned(run, profile, model, found, predictions, confirmation, lesson)
-
-
-def measured_profile(asked: Asked, progress: Progress) -> MachineProfile:
-    """The profile that is given, or kept in the run folder, if it still holds; else a fresh one, stored there.
-
-    Raises:
-        ProfileMismatch: if the one that is given does not hold.
-    """
-    if asked.fresh and (asked.out / "run.json").exists():
-        shutil.rmtree(asked.out)
-    folder = asked.out / "profile"
-    if asked.profile is not None:
-        must_hold(asked.profile, progress)
-        machine_profile.write(asked.profile, folder)
-        return asked.profile
-    taught = asked.out / "profile-confirmed"
-    if (taught / "profile.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        taught.rename(folder)
-    if (folder / "profile.json").exists():
-        kept = machine_profile.read(folder)
-        try:
-            must_hold(kept, progress)
-        except ProfileMismatch:
-            shutil.rmtree(folder)
-        else:
-            return kept
-    return profile_machine("this-machine", folder, asked.depth, progress)
-
-
-def must_hold(profile: MachineProfile, progress: Progress) -> None:
-    """Refuse a profile that is not of this machine as it is now.
-
-    Raises:
-        ProfileMismatch: saying what differs.
-    """
-    found = check(profile, progress)
-    if not found.holds:
-        drifted = sum(setting.drifted for setting in found.settings)
-        what = f"other {', '.join(found.differing)}" if not found.same_machine else ""
-        raise ProfileMismatch(
-            f"profile {profile.header.name} is not of this machine as it is now "
-            f"({what or f'{drifted} of {len(found.settings)} settings drifted'}); measure again"
-        )
-
-
-def contenders_of(
-    search: Search, found: Found, deployment: Deployment, candidates: int
-) -> tuple[list[Contender], tuple[str, ...]]:
-    """The best policies by prediction, then rungs of the ladder to compare with; and why others are left out."""
-    policies, left_out = candidates_of(search, found, candidates), []
-    for rung in found.ladder:
-        if rung.name not in COMPARED or (rung.policy and rung.policy.layers == found.policy.layers):
-            continue
-        reason = _why_not(rung, found)
-        if reason is None and rung.policy is not None:
-            policies.append((rung.name, rung.policy))
-        else:
-            left_out.append(f"{rung.name}: {reason}")
-    return [contender(search, label, policy, deployment) for label, policy in policies], tuple(left_out)
-
-
-def candidates_of(search: Search, found: Found, count: int) -> list[tuple[str, Policy]]:
-    """The best `count` policies by prediction that differ, labelled; fewer where there are none."""
-    others = runners_up(search, found.policy, count - 1)
-    return list(zip(labels_of(1 + len(others)), (found.policy, *others), strict=True))
-
-
-def labels_of(count: int) -> list[str]:
-    """Labels of the best policies by prediction.
-
-    >>> labels_of(3)
-    ['chosen', 'runner-up 1', 'runner-up 2']
-    """
-    return [CHOSEN, *(f"runner-up {number}" for number in range(1, count))]
-
-
-def _why_not(rung: Rung, found: Found) -> str | None:
-    """Why a rung does not run; None where it does."""
-    if rung.policy is None or rung.latency_s is None:
-        return rung.note or "it has no price on this deployment"
-    times = rung.latency_s / found.latency_s
-    if times > MOST_TIMES:
-        return f"predicted to take {times:.0f} times as long"
-    return None
-
-
-def contender(search: Search, label: str, policy: Policy, deployment: Deployment) -> Contender:
-    """A policy, ready to be run for real."""
-    network = search.quantiser.quantise(policy.widths())
-    agreement = agree(network, policy)
-    return Contender(label, policy, agreement, network, predict(plan_network(network, agreement), deployment))
-
-
-def suitable_images(contenders: Sequence[Contender], most: int) -> int:
-    """How many images all contenders run in about `CONFIRM_S`, by prediction."""
-    each_s = sum(each.prediction.latency_s + each.prediction.offline_s for each in contenders)
-    return min(most, max(LEAST_IMAGES, min(MOST_IMAGES, int(CONFIRM_S / each_s))))
+    return Tuned(run, chosen, confirmation, lesson)
 
 
 def prove(
@@ -345,13 +278,3 @@ def check_images(images: int, data: Splits) -> None:
     """
     if images > len(data.confirm.y):
         raise BadInput(f"--images {images}: the confirm split has {len(data.confirm.y)} images; ask for fewer")
-
-
-def file_name(label: str) -> str:
-    """A label as the name of a file.
-
-    >>> file_name("Cheetah's set"), file_name("best uniform set at 2^-40")
-    ('cheetahs-set', 'best-uniform-set-at-2-40')
-    """
-    words = "".join(c if c.isalnum() else " " if c != "'" else "" for c in label.lower()).split()
-    return "-".join(words)

@@ -32,6 +32,7 @@ from autoprivacy.agent.accuracy import accuracy_drop
 from autoprivacy.agent.choosing import Found, run
 from autoprivacy.agent.confirmation import confirmed, run_privately
 from autoprivacy.agent.confirmed import Confirmation, Verdict, verdict
+from autoprivacy.agent.contenders import contender
 from autoprivacy.agent.ladder import BEST_UNIFORM
 from autoprivacy.agent.methods import METHODS
 from autoprivacy.agent.named_policies import FLOODING
@@ -39,7 +40,6 @@ from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import units
 from autoprivacy.agent.searching import Search, Settings, solved
 from autoprivacy.agent.servers import LocalServers, route_over
-from autoprivacy.agent.tuning import contender
 from autoprivacy.common.errors import BadInput
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent

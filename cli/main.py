@@ -621,6 +621,17 @@ def tune(
         str | None, typer.Option(help="A profile of this machine, by name or folder; by default one is measured.")
     ] = None,
     depth: Annotated[Depth, typer.Option(help="How much is measured where no profile is given.")] = Depth.QUICK,
+    peer: Annotated[
+        str | None, typer.Option(help="HOST:PORT of `serve --profile-only --profile NAME`: the server's machine.")
+    ] = None,
+    serving: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--serving", help="With --peer: HOST:PORT of `serve --reveal-for-testing`, one for each policy, in order."
+        ),
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="With --peer: the shared key.")] = None,
+    certificate: Certificate = None,
     seed: Seed = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew even if the run folder holds a profile.")
@@ -628,7 +639,10 @@ def tune(
     own_data: OwnData = None,
     json: Json = False,
 ) -> None:
-    """Profile, fit, search, confirm: the whole chain on this machine, and one report of it."""
+    """Profile, fit, search, confirm: the whole chain, and one report of it.
+
+    On this machine alone, or with --peer as the client of another one.
+    """
     from autoprivacy.agent.searching import Settings, check
     from autoprivacy.agent.tuning import Asked
     from autoprivacy.cli import proof_commands
@@ -637,6 +651,8 @@ def tune(
     from autoprivacy.networks import zoo
     from autoprivacy.networks.user_data import splits_for
 
+    if peer is None and (serving or key_file or certificate):
+        raise typer.BadParameter("--serving, --key-file and --certificate belong to --peer")
     settings = Settings(max_accuracy_drop=max_accuracy_drop, method=method, circuit_privacy=circuit_privacy, seed=seed)
     check(settings)
     trained = zoo.load(network)
@@ -651,6 +667,7 @@ def tune(
         candidates=candidates,
         depth=depth.value,
         profile=None if profile is None else machine_profile.find(profile),
+        peer=None if peer is None else proof_commands.peer_of(peer, serving or [], key_file, certificate),
         fresh=fresh,
         data_file=own_data,
     )

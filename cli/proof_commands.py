@@ -7,19 +7,12 @@ import numpy as np
 from autoprivacy.agent.choosing import Found
 from autoprivacy.agent.confirmation import Contender, confirmed, run_privately
 from autoprivacy.agent.confirmed import Confirmation, Confirmed, ConfirmedPhase, Verdict
+from autoprivacy.agent.contenders import candidates_of, contender, suitable_images
 from autoprivacy.agent.feedback import Lesson, learn
+from autoprivacy.agent.machines import Peer, must_hold
 from autoprivacy.agent.searching import Search
 from autoprivacy.agent.servers import LocalServers, RemoteServers, Servers, route_over
-from autoprivacy.agent.tuning import (
-    Asked,
-    candidates_of,
-    check_images,
-    contender,
-    must_hold,
-    prove,
-    suitable_images,
-    tune,
-)
+from autoprivacy.agent.tuning import Asked, check_images, choose, policy_file, prove, prove_choice
 from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
 from autoprivacy.cli.model_commands import model_of
 from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
@@ -38,7 +31,7 @@ from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.tls import client_end
-from autoprivacy.protocol.transport import Route, load_key
+from autoprivacy.protocol.transport import Route, load_key, parse_address
 
 NOTABLE_DRIFT = 0.05
 
@@ -217,21 +210,52 @@ def tune_network(asked: Asked, *, json: bool) -> None:
 
     if asked.images is not None:
         check_images(asked.images, asked.data)
-    done = tune(asked, progress)
+    chosen = choose(asked, progress)
+    if not json:
+        show_found(chosen.found, asked.settings)
+    if asked.peer is not None and not asked.peer.serving:
+        first = [policy_file(asked.out, each.label) for each in chosen.contenders]
+        say(
+            "chosen; to prove it, copy policies to the peer and start a server there for each that is to run, in this "
+            f"order: {', '.join(map(str, first))}"
+        )
+        say(
+            f"  peer: autoprivacy serve {asked.source} --policy {first[0].name} --key-file KEY --reveal-for-testing "
+            "--listen HOST:PORT (off loopback with --certificate)"
+        )
+        say("  here: this command again with --serving HOST:PORT, once for each server")
+        if json:
+            print_json(chosen.found)
+        return
+    done = prove_choice(asked, chosen, progress)
     page = asked.out / "report.html"
     story = story_of(asked.out)
     write_story(story, page)
     if json:
         print_json(story)
     else:
-        show_found(done.found, asked.settings)
         show_confirmation(done.confirmation)
         for each in done.run.left_out:
             say(f"not run: {each}")
-        show_lesson(done.lesson)
+        if done.lesson is not None:
+            show_lesson(done.lesson)
         say(f"run folder: {asked.out}")
         say(f"{last_line(done.confirmation)}; report: {page}")
     conclude(done.confirmation)
+
+
+def peer_of(address: str, serving: list[str], key_file: Path | None, certificate: Path | None) -> Peer:
+    """The other machine.
+
+    Raises:
+        BadInput: without a key, or with a bad address.
+    """
+    if key_file is None:
+        raise BadInput("--peer needs --key-file, the key that both sides share")
+    route = Route(tls=None if certificate is None else client_end(certificate))
+    for each in (address, *serving):
+        parse_address(each, secured=certificate is not None)
+    return Peer(address, load_key(key_file), route, tuple(serving))
 
 
 def redraw(folder: Path, html: Path | None, *, json: bool) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from autoprivacy.agent import tuning
+from autoprivacy.agent import machines
+from autoprivacy.agent.contenders import contender, suitable_images
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.report import render_story
 from autoprivacy.agent.runners_up import numbers_of, runners_up
 from autoprivacy.agent.searching import Search, Settings
 from autoprivacy.agent.story import Story, story_of
-from autoprivacy.agent.tuning import Asked, Tuned, suitable_images, tune
+from autoprivacy.agent.tuning import Asked, Tuned, tune
 from autoprivacy.common.errors import BadInput
 from autoprivacy.common.progress import silent
 from autoprivacy.common.records import load as load_record
@@ -45,17 +46,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Tuned]
         profile=synthetic.profile(),
     )
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tuning, "must_hold", lambda *_: None)
+        patched.setattr(machines, "must_hold", lambda *_: None)
         yield folder, tune(asked, silent)
 
 
 def test_the_answer_ran_and_keeps_its_promise(ran: tuple[Path, Tuned]) -> None:
     folder, done = ran
     answer = load_record(Policy, folder / "policies" / "policy.json")
-    assert answer == next(each.policy for each in done.predictions.policies if each.label == done.run.winner)
+    assert answer == next(each.policy for each in done.chosen.predictions.policies if each.label == done.run.winner)
     assert answer.made_by.accuracy_drop_upper is not None
     assert answer.made_by.accuracy_drop_upper <= 0.03
-    assert answer.made_by.profiles == (done.profile.header.id,)
+    assert answer.made_by.profiles == done.chosen.machines.ids
     labels = [each.label for each in done.confirmation.policies]
     assert labels[0] == done.run.winner
     assert {"chosen", "runner-up 1", "best uniform set at 2^-40"} <= set(labels)
@@ -71,8 +72,9 @@ def test_the_next_run_begins_with_what_was_learnt(ran: tuple[Path, Tuned]) -> No
     folder, done = ran
     kept = machine_profile.read(folder / "profile")
     taught = machine_profile.read(folder / "profile-confirmed")
-    assert kept == done.profile
+    assert kept == done.chosen.machines.client
     assert not any(run.confirmed for run in kept.runs)
+    assert done.lesson is not None
     assert sum(run.confirmed for run in taught.runs) == len(done.lesson.policies)
     assert taught.header.id == done.lesson.profile_after != done.lesson.profile_before
 
@@ -126,7 +128,7 @@ def search() -> Search:
 
 
 def test_runners_up_keep_the_limit_and_differ(ran: tuple[Path, Tuned], search: Search) -> None:
-    found = ran[1].found
+    found = ran[1].chosen.found
     others = runners_up(search, found.policy, 3)
     assert others
     assert len({str(each.layers) for each in (found.policy, *others)}) == 1 + len(others)
@@ -144,7 +146,7 @@ def test_runners_up_keep_the_limit_and_differ(ran: tuple[Path, Tuned], search: S
 
 def test_images_fit_the_time(ran: tuple[Path, Tuned], search: Search) -> None:
     model = synthetic.model()
-    made = tuning.contender(search, "chosen", ran[1].found.policy, Deployment(model, model))
+    made = contender(search, "chosen", ran[1].chosen.found.policy, Deployment(model, model))
     assert suitable_images([made], 300) == 30
     assert suitable_images([made], 4) == 4
     slow = replace(made, prediction=replace(made.prediction, latency_s=40.0))

@@ -8,10 +8,10 @@ import pytest
 
 from autoprivacy.agent.confirmation import Runs, confirmed, run_privately
 from autoprivacy.agent.confirmed import Confirmation
+from autoprivacy.agent.contenders import contender
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.searching import Search, Settings, solved
 from autoprivacy.agent.servers import LocalServers, route_over
-from autoprivacy.agent.tuning import contender
 from autoprivacy.common.progress import silent
 from autoprivacy.hwprofiles.link_profile import LinkProfile
 from autoprivacy.models.link_model import fit_link
