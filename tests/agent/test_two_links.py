@@ -87,8 +87,8 @@ def ran(
     servers = LocalServers(str(files[0]), files[1], route_over(thin_link()))
     rng = np.random.default_rng(0)
     runs = run_privately(contenders, servers, split.x[:2], rng=rng, progress=lambda: None)
-    found = confirmed(runs, split.x[:2], split.y[:2], version="0", link="thin", seed=0, reference_typical_s=6e-5)
-    return runs, found
+    measured = confirmed(runs, split.x[:2], split.y[:2], version="0", link="thin", seed=0, reference_typical_s=6e-5)
+    return runs, measured
 
 
 def test_each_is_the_best_on_its_own_link(
