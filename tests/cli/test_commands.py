@@ -300,6 +300,7 @@ def test_policy_export_is_what_seal_takes(run: Run, policy_file: Path, policy: P
         ("tune", "digits-cnn", "--seed", "-1"),
         ("tune", "digits-cnn", "--confirm", "0"),
         ("tune", "digits-cnn", "--depth", "deep"),
+        ("tune", "digits-cnn", "--serving", "127.0.0.1:1"),
         ("report",),
         ("confirm", "digits-cnn", "--policy", "p.json", "--profile", "a", "--server", "b"),
         ("confirm", "digits-cnn", "--profile", "a"),
@@ -547,6 +548,13 @@ def test_a_confirmation_of_what_cannot_be_is_refused(
     assert key_file.exists()
     command = ("confirm", "digits-cnn", "--policy", policy_file, "--profile", "mine", "--unchecked")
     assert said in refused(*command, *arguments)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_peer_that_cannot_be_reached_is_refused(refused: Callable[..., str], key_file: Path) -> None:
+    assert "--key-file" in refused("tune", "digits-cnn", "--peer", "127.0.0.1:1")
+    assert "--certificate" in refused("tune", "digits-cnn", "--peer", "192.0.2.1:1", "--key-file", key_file)
+    assert "nowhere" in refused("tune", "digits-cnn", "--peer", "nowhere", "--key-file", key_file)
 
 
 def test_only_one_machine_can_confirm_a_search(refused: Callable[..., str], folder: Path) -> None:
