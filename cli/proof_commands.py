@@ -70,6 +70,7 @@ def confirm_policies(
     """Run policies from files, on this machine or against servers elsewhere."""
     if out is not None:
         check_writable(out)
+    servers = _servers(network, policies, peers, key_file, certificate, timeout_s, link, data_file)
     here = machine_profile.find(profile)
     machine_profile.check_fresh(here, describe_software())
     if not unchecked:
@@ -90,11 +91,6 @@ def confirm_policies(
     splits = splits_for(zoo.load(network), data_file)
     count = images or suitable_images(contenders, len(splits.confirm.y))
     check_images(count, splits)
-    servers: Servers
-    if peers:
-        servers = _remote(contenders, peers, key_file, certificate, timeout_s)
-    else:
-        servers = LocalServers(network, data_file, Route() if between is None else route_over(between))
     split = splits.confirm
     with progress("running privately", count * len(contenders)) as advance:
         runs = run_privately(contenders, servers, split.x[:count], rng=np.random.default_rng(seed), progress=advance)
@@ -123,18 +119,31 @@ def _link_name(link: str | None, peers: list[str]) -> str:
     return LOOPBACK if link is None else f"{link}, emulated"
 
 
-def _remote(
-    contenders: list[Contender], peers: list[str], key_file: Path | None, certificate: Path | None, timeout_s: float
-) -> RemoteServers:
+def _servers(
+    network: str,
+    policies: list[Path],
+    peers: list[str],
+    key_file: Path | None,
+    certificate: Path | None,
+    timeout_s: float,
+    link: str | None,
+    data_file: Path | None,
+) -> Servers:
+    """Who serves: the peers, or processes of this machine, over the link that is named."""
+    if not peers:
+        return LocalServers(
+            network, data_file, Route() if link is None else route_over(machine_profile.find_link(link))
+        )
     if key_file is None:
         raise BadInput("--peer needs --key-file, the key that both sides share")
-    if len(peers) != len(contenders):
+    if len(peers) != len(policies):
         raise BadInput(
-            f"{len(peers)} servers for {len(contenders)} policies; give one --peer for each --policy, in order"
+            f"{len(peers)} servers for {len(policies)} policies; give one --peer for each --policy, in order"
         )
+    for each in peers:
+        parse_address(each, secured=certificate is not None)
     route = Route(tls=None if certificate is None else client_end(certificate), timeout_s=timeout_s)
-    addresses = dict(zip((each.label for each in contenders), peers, strict=True))
-    return RemoteServers(addresses, load_key(key_file), route)
+    return RemoteServers(dict(zip(labels(policies), peers, strict=True)), load_key(key_file), route)
 
 
 def check_confirmable(server: str, client: str) -> None:
