@@ -51,8 +51,6 @@ WARM_UP: Final = 2
 SIGMAS: Final = 6.0
 SLOW_S: Final = 5.0
 """One inference that takes so long is warm-up enough."""
-WARM_S: Final = 0.1
-"""An inference that takes less is run once before it is timed: caches hold what the policy before it left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +114,14 @@ def run_privately(
             stack.enter_context(servers.client(each.label, each.policy, each.agreement, each.schedule))
             for each in contenders
         ]
-        fast = []
         for each, client in zip(contenders, clients, strict=True):
             took_s = client.infer(images[0]).latency_s
             for _ in range(WARM_UP - 1 if took_s < SLOW_S else 0):
                 took_s = client.infer(images[0]).latency_s
-            fast.append(took_s < WARM_S)
             _LOG.info("%s: set up in %.3f s, warm in %.6f s an image", each.label, client.setup_s, took_s)
         for image in images:
             for index in rng.permutation(len(clients)):
                 client = clients[index]
-                if fast[index]:
-                    client.infer(image)
                 before = time_block(operation, calls)
                 inference, revealed = client.infer_revealed(image)
                 done[index].append(Done(inference, revealed, (before + time_block(operation, calls)) / 2))
