@@ -4,6 +4,7 @@ Latencies are compared as they were seen; only whether one lies within its predi
 machine's drift since its profile divided out.
 """
 
+from collections.abc import Collection
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -152,8 +153,8 @@ class Confirmation:
     verdicts: tuple[Verdict, ...]
     drift: float
 
-    def contradictions(self) -> tuple[str, ...]:
-        """Where a measurement contradicts its prediction, one clause each.
+    def contradictions(self, labels: Collection[str] | None = None) -> tuple[str, ...]:
+        """Where a measurement contradicts its prediction, one clause each: of these policies, or of all.
 
         Candidates among each other do not count: they ran because predictions this close decide nothing.
         """
@@ -161,7 +162,7 @@ class Confirmation:
             f"{each.label} took {1000 * each.total.measured_s:.3g} ms, not "
             f"{1000 * each.total.predicted_low_s:.3g} to {1000 * each.total.predicted_high_s:.3g} ms"
             for each in self.policies
-            if not each.within_interval
+            if not each.within_interval and (labels is None or each.label in labels)
         ]
         for each in self.verdicts:
             if each.contradicts and not {each.first, each.second} <= set(self.candidates):

@@ -1,5 +1,6 @@
 """`confirm`, `tune`, `report`, and what `search --confirm` adds to a search."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -208,7 +209,7 @@ def show_proof(proof: Proof, *, shown: bool) -> None:
         if proof.lesson is not None:
             show_lesson(proof.lesson)
         say(last_line(proof.confirmation))
-    conclude(proof.confirmation)
+    conclude(proof.confirmation, {proof.confirmation.policies[0].label})
 
 
 def tune_network(asked: Asked, *, json: bool) -> None:
@@ -250,7 +251,7 @@ def tune_network(asked: Asked, *, json: bool) -> None:
             show_lesson(done.lesson)
         say(f"run folder: {asked.out}")
         say(f"{last_line(done.confirmation)}; report: {page}")
-    conclude(done.confirmation)
+    conclude(done.confirmation, {done.run.winner})
 
 
 def peer_of(address: str, serving: list[str], key_file: Path | None, certificate: Path | None) -> Peer:
@@ -373,8 +374,8 @@ def compared(verdict: Verdict) -> str:
     return f"{ratio:.2f} times {word} (95 %: {low:.2f} to {high:.2f})"
 
 
-def conclude(confirmation: Confirmation) -> None:
-    """End well, or with the exit code of what went wrong.
+def conclude(confirmation: Confirmation, labels: Collection[str] | None = None) -> None:
+    """End well, or with the exit code of what went wrong; predicted intervals of these policies, or of all, are judged.
 
     Raises:
         ProtocolError: if logits are not what the integer reference gives with the errors that were seen.
@@ -382,7 +383,7 @@ def conclude(confirmation: Confirmation) -> None:
     """
     for policy in confirmation.policies:
         _check(policy)
-    if contradictions := confirmation.contradictions():
+    if contradictions := confirmation.contradictions(labels):
         raise PredictionMissed(f"{'; '.join(contradictions)}; profile again when the machine is quiet")
 
 
