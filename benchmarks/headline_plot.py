@@ -70,9 +70,8 @@ def svg(document: dict[str, Any]) -> str:
             width = scale * row.measured_s
             parts += [
                 f'<text x="{LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(row.label)}</text>',
-                f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="12" fill="{colour}"/>',
-                f'<rect x="{LEFT}" y="{y + 13}" width="{scale * row.predicted_s:.1f}" height="5" '
-                f'fill="{COLOURS["predicted"]}"/>',
+                _rect(y, width, 12, colour),
+                _rect(y + 13, scale * row.predicted_s, 5, COLOURS["predicted"]),
             ]
             end = width
             if row.low_s is not None and row.high_s is not None:
@@ -87,6 +86,10 @@ def svg(document: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}">'
         f'<style>{style}</style><rect width="{WIDTH}" height="{y}" fill="#fff"/>{"".join(parts)}</svg>\n'
     )
+
+
+def _rect(y: int, width: float, height: int, colour: str) -> str:
+    return f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{height}" fill="{colour}"/>'
 
 
 def table(document: dict[str, Any]) -> Iterator[str]:
@@ -105,9 +108,8 @@ def table(document: dict[str, Any]) -> Iterator[str]:
             figure = document["figures"].get(f"{network}_{name}")
             cells.append("-" if figure is None else f"{figure:.2f}")
             bounds = document["targets"].get(f"{network}_{name}", {})
-            target = next(
-                (f"{bound} {bounds[bound]:g}" for bound in ("at least", "at most") if bound in bounds), target
-            )
+            found = [f"{bound} {bounds[bound]:g}" for bound in ("at least", "at most") if bound in bounds]
+            target = found[0] if found else target
         yield f"| {name} | {' | '.join(cells)} | {target} |"
 
 
