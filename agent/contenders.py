@@ -71,7 +71,8 @@ def contender(search: Search, label: str, policy: Policy, deployment: Deployment
     """A policy, ready to be run for real."""
     network = search.quantiser.quantise(policy.widths())
     agreement = agree(network, policy)
-    return Contender(label, policy, agreement, network, predict(plan_network(network, agreement), deployment))
+    prediction = predict(plan_network(network, agreement, search.schedule), deployment)
+    return Contender(label, policy, agreement, network, prediction, search.schedule)
 
 
 def suitable_images(contenders: Sequence[Contender], most: int) -> int:

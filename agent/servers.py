@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TextIO
 
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import save
 from autoprivacy.hwprofiles.link_profile import LinkProfile
+from autoprivacy.profiler.machine import on_core
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.policy import Policy
@@ -19,6 +20,7 @@ from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.transport import Route, load_key, new_key
 
+SERVER_CORE: Final = 1
 SAME_RATE: Final = 0.1
 """Rates up and down that differ by more cannot be emulated as one."""
 
@@ -73,17 +75,7 @@ class LocalServers:
             save(policy, file)
             command = [sys.executable, "-m", "autoprivacy.protocol.serving", self.network, str(file), str(key)]
             command += [] if self.data_file is None else [str(self.data_file)]
-            with (
-                log.open("w") as errors,
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    start_new_session=True,  # Ctrl-C reaches only this process, which then ends the server
-                ) as server,
-            ):
+            with log.open("w") as errors, _started(command, errors) as server:
                 try:
                     assert server.stdout is not None  # noqa: S101 - it was asked for
                     address = server.stdout.readline().strip().removeprefix("listening on ")
@@ -99,6 +91,19 @@ class LocalServers:
                     server.wait(timeout=30)
                 finally:
                     server.kill()
+
+
+def _started(command: list[str], errors: TextIO) -> subprocess.Popen[str]:
+    """The process, on a core of its own as when profiles measure; Ctrl-C reaches only this one, which then ends it."""
+    with on_core(SERVER_CORE):
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

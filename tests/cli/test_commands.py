@@ -523,8 +523,7 @@ def test_ctrl_c_is_one_line_and_130(tmp_path: Path) -> None:
 def test_a_confirmation_that_contradicts_its_prediction_ends_with_4(run: Run, policy_file: Path, folder: Path) -> None:
     write_machine(folder, "snail", slower=100.0)
     arguments = ("confirm", "digits-cnn", "--policy", policy_file, "--profile", folder / "snail", "--unchecked")
-    arguments = (*arguments, "--images", "2")
-    code, out, err = run(*arguments, "--out", policy_file.parent / "confirmation.json", "--json")
+    code, out, err = run(*arguments, "--images", "2", "--out", policy_file.parent / "confirmation.json", "--json")
     found = load(Confirmation, policy_file.parent / "confirmation.json")
     assert json.loads(out)["policies"][0]["logits_explained"] == found.policies[0].logits_explained == 2
     assert found.contradictions()
