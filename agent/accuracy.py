@@ -58,6 +58,7 @@ def accuracy_drop(
     seed: int,
     *,
     right_before: NDArray[np.bool_] | None = None,
+    draws: int = ERROR_DRAWS,
 ) -> AccuracyDrop:
     """The paired drop on `split`, over several draws of the decryption errors.
 
@@ -66,10 +67,10 @@ def accuracy_drop(
     if right_before is None:
         right_before = classify(baseline, None, split.x, seed) == split.y
     error_free = network_failure_bits(decryption_errors(network, agreement)) >= FAILURE_BITS
-    draws = 1 if error_free else ERROR_DRAWS
+    drawn = 1 if error_free else draws
     if error_free and network.widths == baseline.widths:  # the same network
         kept = float(right_before.mean())
-        return AccuracyDrop(kept, kept, paired_upper(np.zeros(len(right_before))), len(split.y), draws)
-    right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(draws)])
+        return AccuracyDrop(kept, kept, paired_upper(np.zeros(len(right_before))), len(split.y), drawn)
+    right = np.array([classify(network, agreement, split.x, seed + draw) == split.y for draw in range(drawn)])
     upper = paired_upper(right_before - right.mean(axis=0))
-    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), draws)
+    return AccuracyDrop(float(right.mean()), float(right_before.mean()), upper, len(split.y), drawn)

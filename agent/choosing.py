@@ -6,6 +6,7 @@ narrowed by bisection until the joint simulation's bound is just within the limi
 simulated as a whole; that no other one is faster is proven for problem A at that budget only.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -23,6 +24,8 @@ from autoprivacy.agent.surrogate import Surrogate
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.records import record
 from autoprivacy.protocol.policy import Policy
+
+_LOG: Final = logging.getLogger(__name__)
 
 MOST_SIMULATED: Final = 10
 """Joint simulations of one search."""
@@ -123,6 +126,7 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
                 low = budget
             else:
                 drop = search.simulate(search.policy(tables, solution.policy, method_name=""))
+                _LOG.info("budget %d units: %.6f s, drop at most %.4f", budget, solution.latency_s, drop.upper)
                 closest = min(closest, drop.upper)
                 if drop.upper <= limit:
                     low = budget

@@ -4,41 +4,55 @@ Every inference is also checked: the server is started for testing and opens its
 so that each decryption error is seen, and the logits must be exactly the integer reference with those errors.
 """
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.common.errors import BadInput, ProtocolError
-from autoprivacy.common.records import record, save
-from autoprivacy.models.prediction import Components, Prediction
+from autoprivacy.agent.confirmed import (
+    Confirmation,
+    Confirmed,
+    ConfirmedLayer,
+    ConfirmedPhase,
+    LayerErrors,
+    Timing,
+    added,
+    medians,
+    verdict,
+)
+from autoprivacy.agent.servers import Servers
+from autoprivacy.common.errors import BadInput
+from autoprivacy.models.prediction import Components, LayerPrediction, Prediction
 from autoprivacy.networks import reference
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.profiler.harness import calls_per_block, reference_operation, time_block
-from autoprivacy.profiler.layers import component_seconds
+from autoprivacy.profiler.machine import on_core
 from autoprivacy.profiler.statistics import median_interval, quiet
 from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.error_model import (
     FAILURE_BITS,
     DecryptionError,
     decryption_errors,
     network_failure_bits,
 )
-from autoprivacy.protocol.plan import LayerPlan, plan_network
+from autoprivacy.protocol.plan import LayerPlan, Plan, plan_network
 from autoprivacy.protocol.policy import Policy
-from autoprivacy.protocol.session import Client, Inference, Revealed
+from autoprivacy.protocol.session import Inference, LayerTimes, Phase, Revealed
 from autoprivacy.protocol.slot_packing import SlotLayout
-from autoprivacy.protocol.transport import load_key, new_key
+from autoprivacy.protocol.transport import Traffic
 
+_LOG: Final = logging.getLogger(__name__)
+
+CLIENT_CORE: Final = 0
 WARM_UP: Final = 2
 SIGMAS: Final = 6.0
+SLOW_S: Final = 5.0
+"""One inference that takes so long is warm-up enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,221 +64,165 @@ class Contender:
     agreement: Agreement
     network: QuantisedNetwork
     prediction: Prediction
+    schedule: Schedule = "online"
 
 
-@record
-class Confirmed:
-    """What one policy did on `images` images.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One inference, what its server opened, and seconds of the reference operation beside it."""
 
-    `logits_equal` counts images whose logits equal the integer reference without errors, `logits_explained` those that
-    equal it with exactly the decryption errors that were seen; `errors_expected` is the model's mean for `errors_seen`.
-    """
+    inference: Inference
+    revealed: Revealed
+    reference_s: float
 
-    label: str
-    images: int
-    correct: int
-    logits_equal: int
-    logits_explained: int
-    errors_seen: int
-    errors_expected: float
-    error_free: bool
-    predicted_s: float
-    predicted_low_s: float
-    predicted_high_s: float
-    predicted_quiet_s: float
-    measured_s: float
-    measured_low_s: float | None
-    measured_high_s: float | None
-    measured_quiet_s: float
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """All inferences of one contender, an image each, and its session's set-up."""
+
+    contender: Contender
+    done: tuple[Done, ...]
     setup_s: float
-    within_interval: bool
-    predicted_components: Components
-    measured_components: Components
-    bytes_up: int
-    bytes_down: int
-    bytes_as_planned: bool
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each image, offline and online."""
+        return [
+            each.inference.latency_s + (each.inference.offline.latency_s if each.inference.offline else 0.0)
+            for each in self.done
+        ]
 
 
-@record
-class Verdict:
-    """The first policy against the second: how many times as fast, paired per image, with a 95 % interval.
-
-    The interval is None below six images.
-    """
-
-    faster: Literal["first", "second", "not distinguishable"]
-    ratio: float
-    ratio_low: float | None
-    ratio_high: float | None
-
-
-@record
-class Confirmation:
-    """All policies, and the verdict on the first two where there are two.
-
-    `drift` is how many times as long the reference operation took as in the profile; a measurement is divided by it
-    before `within_interval` is judged.
-    """
-
-    policies: tuple[Confirmed, ...]
-    verdict: Verdict | None
-    drift: float
-
-
-def confirm(
+def run_privately(
     contenders: Sequence[Contender],
-    network: str,
+    servers: Servers,
+    images: NDArray[np.float32],
+    *,
+    rng: np.random.Generator,
+    progress: Callable[[], None],
+) -> tuple[Runs, ...]:
+    """Run every contender on every image, in random order within each image.
+
+    Raises:
+        ProtocolError: if a server fails.
+    """
+    if len({each.label for each in contenders}) < len(contenders):
+        raise BadInput(f"policies share a label: {', '.join(each.label for each in contenders)}; rename their files")
+    done: list[list[Done]] = [[] for _ in contenders]
+    operation = reference_operation()
+    calls = calls_per_block(operation)
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(servers.client(each.label, each.policy, each.agreement, each.schedule))
+            for each in contenders
+        ]
+        # Not before: a process that starts keeps the core of the one that starts it.
+        stack.enter_context(on_core(CLIENT_CORE))
+        for each, client in zip(contenders, clients, strict=True):
+            took_s = client.infer(images[0]).latency_s
+            for _ in range(WARM_UP - 1 if took_s < SLOW_S else 0):
+                took_s = client.infer(images[0]).latency_s
+            _LOG.info("%s: set up in %.3f s, warm in %.6f s an image", each.label, client.setup_s, took_s)
+        for image in images:
+            for index in rng.permutation(len(clients)):
+                client = clients[index]
+                before = time_block(operation, calls)
+                inference, revealed = client.infer_revealed(image)
+                done[index].append(Done(inference, revealed, (before + time_block(operation, calls)) / 2))
+                _LOG.debug("%s: %.6f s", contenders[index].label, inference.latency_s)
+                progress()
+        setups = [client.setup_s for client in clients]
+    return tuple(
+        Runs(contender, tuple(own), setup_s) for contender, own, setup_s in zip(contenders, done, setups, strict=True)
+    )
+
+
+def confirmed(
+    runs: Sequence[Runs],
     images: NDArray[np.float32],
     labels: NDArray[np.int64],
     *,
+    version: str,
+    link: str,
+    seed: int,
     reference_typical_s: float,
-    rng: np.random.Generator,
-    progress: Callable[[], None],
-    data_file: Path | None = None,
+    candidates: Sequence[str] = (),
 ) -> Confirmation:
-    """Run every contender on every image, in random order within each image.
-
-    `reference_typical_s` is what the profile's reference operation took; it runs again between inferences, so that the
-    machine's drift since the profile is seen and divided out of the comparison with the prediction.
+    """What the runs say beside their predictions; `reference_typical_s` is of the profile's reference operation.
 
     Raises:
-        ProtocolError: if a server process fails.
+        BadInput: if there are no images, or not as many labels.
     """
     if len(images) < 1 or len(images) != len(labels):
         raise BadInput(f"{len(images)} images and {len(labels)} labels: give as many of both, at least one")
-    runs: list[list[tuple[Inference, Revealed]]] = [[] for _ in contenders]
-    reference = reference_operation()
-    calls = calls_per_block(reference)
-    blocks: list[float] = []
-    with ExitStack() as stack:
-        clients = [stack.enter_context(running(each.policy, each.agreement, network, data_file)) for each in contenders]
-        for client in clients:
-            for image in images[:WARM_UP]:
-                client.infer(image)
-        for image in images:
-            for index in rng.permutation(len(clients)):
-                blocks.append(time_block(reference, calls))
-                runs[index].append(clients[index].infer_revealed(image))
-                progress()
-        setups = [client.setup_s for client in clients]
-    drift = float(np.median(blocks)) / reference_typical_s
-    policies = tuple(
-        _summary(contender, done, images, labels, setup_s=setup, drift=drift)
-        for contender, done, setup in zip(contenders, runs, setups, strict=True)
+    drift = float(np.median([each.reference_s for own in runs for each in own.done])) / reference_typical_s
+    policies = tuple(_confirmed(own, images, labels, drift) for own in runs)
+    return Confirmation(
+        schema_version=1,
+        version=version,
+        network=runs[0].contender.network.name,
+        network_hash=runs[0].contender.network.trained_hash,
+        link=link,
+        seed=seed,
+        candidates=tuple(candidates),
+        policies=policies,
+        verdicts=tuple(verdict(policies[0], other) for other in policies[1:]),
+        drift=drift,
     )
-    verdict = _verdict(*([run.latency_s for run, _ in done] for done in runs[:2])) if len(contenders) > 1 else None
-    return Confirmation(policies, verdict, drift)
 
 
-@contextmanager
-def running(policy: Policy, agreement: Agreement, network: str, data_file: Path | None = None) -> Iterator[Client]:
-    """A client of a fresh server process on loopback, which ends with the context."""
-    with tempfile.TemporaryDirectory() as folder:
-        key, file = Path(folder) / "key", Path(folder) / "policy.json"
-        new_key(key)
-        save(policy, file)
-        command = [sys.executable, "-m", "autoprivacy.protocol.serving", network, str(file), str(key)]
-        command += [] if data_file is None else [str(data_file)]
-        log = Path(folder) / "server.log"
-        with (
-            log.open("w") as errors,
-            subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches only this process, which then ends the server
-            ) as server,
-        ):
-            try:
-                assert server.stdout is not None  # noqa: S101 - it was asked for
-                address = server.stdout.readline().strip().removeprefix("listening on ")
-                if not address:
-                    said = log.read_text().strip().splitlines() or ["nothing"]
-                    raise ProtocolError(f"the server process ended before it listened; it said: {said[-1]}")
-                with Client(address, load_key(key), expected=agreement) as client:
-                    yield client
-                server.wait(timeout=30)
-            finally:
-                server.kill()
-
-
-def _summary(
-    contender: Contender,
-    runs: Sequence[tuple[Inference, Revealed]],
-    images: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    *,
-    setup_s: float,
-    drift: float,
-) -> Confirmed:
-    network, prediction = contender.network, contender.prediction
+def _confirmed(runs: Runs, images: NDArray[np.float32], labels: NDArray[np.int64], drift: float) -> Confirmed:
+    contender, network = runs.contender, runs.contender.network
     inputs = network.quantise_input(images)
-    clean = reference.logits(network, inputs)
-    errors = [seen_errors(network, x, revealed) for x, (_, revealed) in zip(inputs, runs, strict=True)]
-    together = {name: np.stack([seen[name] for seen in errors]) for name in errors[0]}
-    explained = reference.logits(network, inputs, errors=together)
-    got = np.stack([run.logits for run, _ in runs])
+    moduli = {layer.name: layer.policy.t for layer in contender.agreement.layers}
+    errors = seen_errors(network, inputs, [each.revealed for each in runs.done], moduli)
+    got = np.stack([each.inference.logits for each in runs.done])
+    clean = reference.logits(network, inputs, moduli=moduli)
+    explained = reference.logits(network, inputs, errors=errors, moduli=moduli)
     models = decryption_errors(network, contender.agreement)
-    plausible = _plausible(models, together)
-    expected = sum(model.expected_errors for model in models.values())
-    latencies = [run.latency_s for run, _ in runs]
-    low, high = median_interval(latencies) or (None, None)
-    measured = float(np.median(latencies))
-    planned = plan_network(contender.network, contender.agreement)
-    up, down = runs[0][0].bytes_up, runs[0][0].bytes_down
+    by_layer = tuple(_layer_errors(name, errors[name], models[name]) for name in errors)
+    planned = plan_network(network, contender.agreement, contender.schedule)
+    online, offline = _online(runs, planned), _offline(runs, planned)
+    total = online.timing if offline is None else _total(runs, online, offline)
     return Confirmed(
         label=contender.label,
+        schedule=contender.schedule,
         images=len(images),
         correct=int((got.argmax(axis=1) == labels).sum()),
         logits_equal=int((got == clean).all(axis=1).sum()),
-        logits_explained=int(((got == explained).all(axis=1) & plausible).sum()),
-        errors_seen=int(sum((seen != 0).sum() for seen in together.values())),
-        errors_expected=expected * len(images),
+        logits_explained=int(((got == explained).all(axis=1) & _plausible(models, errors)).sum()),
+        errors_seen=sum(each.seen for each in by_layer),
+        errors_expected=sum(each.expected for each in by_layer),
         error_free=network_failure_bits(models) >= FAILURE_BITS,
-        predicted_s=prediction.latency_s,
-        predicted_low_s=prediction.low_s,
-        predicted_high_s=prediction.high_s,
-        predicted_quiet_s=prediction.quiet_s,
-        measured_s=measured,
-        measured_low_s=low,
-        measured_high_s=high,
-        measured_quiet_s=quiet(latencies),
-        setup_s=setup_s,
-        within_interval=prediction.low_s <= measured / drift <= _highest_s(prediction, drift),
-        predicted_components=_add([layer.components for layer in prediction.layers]),
-        measured_components=_median_components(runs, planned.layers),
-        bytes_up=up,
-        bytes_down=down,
-        bytes_as_planned=all((r.bytes_up, r.bytes_down) == (planned.bytes_up, planned.bytes_down) for r, _ in runs),
+        errors=by_layer,
+        predicted_setup_s=contender.prediction.setup_s,
+        setup_s=runs.setup_s,
+        total=total,
+        online=online,
+        offline=offline,
+        within_interval=within(total, contender.prediction, drift),
     )
 
 
-def _highest_s(prediction: Prediction, drift: float) -> float:
-    """The upper end that a measurement is judged by, its drift divided out.
+def seen_errors(
+    network: QuantisedNetwork, x: NDArray[np.int64], opened: Sequence[Revealed], moduli: dict[str, int]
+) -> dict[str, NDArray[np.int64]]:
+    """Decryption errors by layer (images, M, H', W') of inferences on x (images, C, H, W)."""
+    accumulators = {
+        layer.name: np.stack([each.accumulators[layer.name].reshape(layer.output_shape) for each in opened])
+        for layer in network.linear_layers
+    }
+    return reference.errors_in(network, x, accumulators, moduli=moduli)
 
-    In a spell of slow-down the reference operation does not slow down as much as everything else, so the machine's own
-    slow-down is allowed for as well.
-    """
-    if drift <= 1:
-        return prediction.high_s
-    return prediction.high_s * prediction.busy_s / prediction.latency_s
 
-
-def seen_errors(network: QuantisedNetwork, x: NDArray[np.int64], revealed: Revealed) -> dict[str, NDArray[np.int64]]:
-    """Decryption errors of one inference by layer (M, H', W'): opened accumulators minus the layer's true output.
-
-    Each layer is judged on the activations that the opened accumulators before it give, so errors do not add up.
-    """
-    errors = {}
-    activations = x[None]
-    for stage in network.stages:
-        opened = revealed.accumulators[stage.name].reshape(1, *stage.output_shape)
-        errors[stage.name] = (opened - reference.linear(stage, activations).reshape(opened.shape))[0]
-        if stage.requantise is not None:
-            activations = reference.requantise(stage.requantise, opened)
-    return errors
+def _layer_errors(name: str, seen: NDArray[np.int64], model: DecryptionError) -> LayerErrors:
+    return LayerErrors(
+        layer=name,
+        values=seen.size,
+        seen=int((seen != 0).sum()),
+        expected=model.expected_errors * len(seen),
+        largest=int(np.abs(seen).max(initial=0)),
+    )
 
 
 def _plausible(models: dict[str, DecryptionError], errors: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
@@ -281,23 +239,102 @@ def _plausible(models: dict[str, DecryptionError], errors: dict[str, NDArray[np.
     return fine
 
 
-def _add(parts: Sequence[Components]) -> Components:
-    return Components(**{name: sum(getattr(part, name) for part in parts) for name in Components.__dataclass_fields__})
+def within(total: Timing, prediction: Prediction, drift: float) -> bool:
+    """Whether the measured interval meets the predicted one, as it was seen or with the machine's drift divided out.
+
+    In a spell of slow-down not everything slows down as much as the reference operation: some more, so that the
+    machine's own slow-down is allowed for as well, some less.
+    """
+    low, high = (total.measured_s if end is None else end for end in (total.measured_low_s, total.measured_high_s))
+    slower = prediction.busy_s / prediction.latency_s if drift > 1 else 1.0
+    return low / max(drift, 1.0) <= total.predicted_high_s * slower and total.predicted_low_s <= high / min(drift, 1.0)
 
 
-def _median_components(runs: Sequence[tuple[Inference, Revealed]], planned: Sequence[LayerPlan]) -> Components:
-    """Medians over inferences; the link includes waking up."""
-    rows = [component_seconds(run, revealed, planned) for run, revealed in runs]
-    return Components(**{name: float(np.median([row[name] for row in rows])) for name in rows[0]})
+def _online(runs: Runs, planned: Plan) -> ConfirmedPhase:
+    prediction = runs.contender.prediction
+    own = [each.inference.online for each in runs.done]
+    servers = [each.revealed.server for each in runs.done]
+    return _phase(own, servers, planned.layers, planned.online_traffic, prediction.layers, prediction)
 
 
-def _verdict(first: list[float], second: list[float]) -> Verdict:
-    """From the ratio second / first per image, with a distribution-free interval of its median."""
-    ratios = np.array(second) / np.array(first)
-    low, high = median_interval(ratios.tolist()) or (None, None)
-    faster: Literal["first", "second", "not distinguishable"] = "not distinguishable"
-    if low is not None and low > 1:
-        faster = "first"
-    elif high is not None and high < 1:
-        faster = "second"
-    return Verdict(faster, float(np.median(ratios)), low, high)
+def _offline(runs: Runs, planned: Plan) -> ConfirmedPhase | None:
+    own = [each.inference.offline for each in runs.done if each.inference.offline is not None]
+    if not own:
+        return None
+    prediction = runs.contender.prediction
+    servers = [each.revealed.server_offline for each in runs.done]
+    return _phase(own, servers, planned.offline, planned.offline_traffic, prediction.offline, prediction)
+
+
+def _phase(
+    own: Sequence[Phase],
+    servers: Sequence[tuple[LayerTimes, ...]],
+    planned: tuple[LayerPlan, ...],
+    traffic: Traffic,
+    predicted: tuple[LayerPrediction, ...],
+    prediction: Prediction,
+) -> ConfirmedPhase:
+    by_image = [
+        [layer_components(*times) for times in zip(phase.layers, server, planned, strict=True)]
+        for phase, server in zip(own, servers, strict=True)
+    ]
+    layers = tuple(
+        ConfirmedLayer(layer.name, layer.components, medians([image[index] for image in by_image]))
+        for index, layer in enumerate(predicted)
+    )
+    seconds = [phase.latency_s for phase in own]
+    up, down = traffic.bytes_sent, traffic.bytes_received
+    return ConfirmedPhase(
+        timing=_timing(predicted, prediction, seconds),
+        predicted=added(*(layer.components for layer in predicted)),
+        measured=medians([added(*image) for image in by_image]),
+        layers=layers,
+        bytes_up=own[0].traffic.bytes_sent,
+        bytes_down=own[0].traffic.bytes_received,
+        planned_bytes_up=up,
+        planned_bytes_down=down,
+        bytes_as_planned=all((each.traffic.bytes_sent, each.traffic.bytes_received) == (up, down) for each in own),
+        seconds=tuple(seconds),
+    )
+
+
+def layer_components(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> Components:
+    """Seconds of one layer by component, from both parties' clocks.
+
+    The client waits in its channel while the server works, so the link is what of that the server does not account for.
+    """
+    overlapped = planned.hidden_share * min(client.gc_s, server.gc_s)
+    busy = server.he_s + server.clear_s + server.ot_s + server.gc_s + server.spill_s
+    return Components(
+        client_he_s=client.he_s,
+        server_he_s=server.he_s,
+        ot_s=client.ot_s + server.ot_s,
+        garble_s=server.gc_s,
+        evaluate_s=client.gc_s,
+        link_s=max(0.0, client.link_s - busy + overlapped),
+        clear_s=client.clear_s + server.clear_s,
+        spill_s=client.spill_s + server.spill_s,
+        overlapped_s=overlapped,
+    )
+
+
+def _timing(predicted: Sequence[LayerPrediction], prediction: Prediction, seconds: Sequence[float]) -> Timing:
+    """Of a phase, whose interval is as wide as that of the whole."""
+    typical = sum(layer.components.total_s for layer in predicted)
+    low, high = median_interval(seconds) or (None, None)
+    return Timing(
+        predicted_s=typical,
+        predicted_low_s=typical * prediction.low_s / prediction.latency_s,
+        predicted_high_s=typical * prediction.high_s / prediction.latency_s,
+        predicted_quiet_s=min(typical, sum(layer.quiet_s for layer in predicted)),
+        measured_s=float(np.median(seconds)),
+        measured_low_s=low,
+        measured_high_s=high,
+        measured_quiet_s=quiet(seconds),
+    )
+
+
+def _total(runs: Runs, online: ConfirmedPhase, offline: ConfirmedPhase) -> Timing:
+    prediction = runs.contender.prediction
+    seconds = [sum(both) for both in zip(online.seconds, offline.seconds, strict=True)]
+    return _timing((*prediction.layers, *prediction.offline), prediction, seconds)

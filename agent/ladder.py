@@ -22,7 +22,6 @@ from math import log2
 from typing import Final, Literal, TypeAlias
 
 from autoprivacy.agent.accuracy import AccuracyDrop
-from autoprivacy.agent.confirmation import Contender
 from autoprivacy.agent.coupling import BASELINE_BITS
 from autoprivacy.agent.methods.interface import Solution
 from autoprivacy.agent.named_policies import fitting_policy
@@ -30,7 +29,6 @@ from autoprivacy.agent.options import Option
 from autoprivacy.agent.searching import Search, solved
 from autoprivacy.common.errors import Refused, UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.models.prediction import Deployment, predict
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.error_model import FAILURE_BITS
 from autoprivacy.protocol.named_sets import NAMED_SETS, NamedSet
@@ -86,19 +84,6 @@ def ladder(search: Search, best: Solution, *, judge: bool = True) -> tuple[Rung,
 def published(search: Search) -> tuple[Rung, ...]:
     """The sets of known systems as published, beside one another; not judged."""
     return tuple(_named(search, "published", _called(each), each, own_t=True) for each in map(_set, PUBLISHED))
-
-
-def contender(search: Search, rung: Rung, deployment: Deployment) -> Contender:
-    """A rung, ready to be run for real.
-
-    Raises:
-        UnmodelledOperation: if the deployment has no price for it.
-    """
-    assert rung.policy is not None  # noqa: S101 - rungs without a policy cannot be run
-    network = search.quantiser.quantise(rung.policy.widths())
-    agreement = agree(network, rung.policy)
-    planned = plan_network(network, agreement, search.schedule)
-    return Contender(rung.name, rung.policy, agreement, network, predict(planned, deployment))
 
 
 def _steps(search: Search, best: Solution) -> Iterator[Rung]:

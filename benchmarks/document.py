@@ -67,14 +67,16 @@ class Document:
             print(f"{name:34} {value:12.4g}{wanted}")
 
 
-def parse_options(description: str) -> Namespace:
-    """The options that all benchmarks take."""
+def parse_options(description: str, **switches: str) -> Namespace:
+    """The options that all benchmarks take, and switches of one, by name, with what they do."""
     parser = ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="only check, within a minute, that it works")
     parser.add_argument("--json", action="store_true", help="print the whole document")
     parser.add_argument(
         "--budget-s", type=float, default=None, help="stop after so many seconds; the same command goes on"
     )
+    for name, does in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=does)
     return parser.parse_args()
 
 

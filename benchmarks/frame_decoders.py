@@ -15,10 +15,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from autoprivacy.agent.space import Choice, Space
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.common.records import parse, to_json
-from autoprivacy.networks import data, load
 from autoprivacy.protocol import garbling, nonlinear_layer, prepared_layer
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import AgreedNonlinear, Agreement
@@ -43,6 +41,7 @@ from autoprivacy.protocol.transport import (
     greet_as_client,
     greet_as_server,
 )
+from tests import by_hand
 
 KEY: Final = bytes(KEY_BYTES)
 TIMEOUT_S: Final = 10.0
@@ -67,9 +66,7 @@ class Decoder:
 
 def decoders() -> list[Decoder]:
     """All of them; with what they need made anew."""
-    space = Space(load("digits-cnn"), data.splits("digits-cnn"), "0", ("0123456789abcdef",))
-    choices = (Choice(2048, 53, 8),) * 3
-    agreement = agree(space.network(choices), space.policy(choices, method="by hand"))
+    agreement = agree(by_hand.network(8), by_hand.policy(2048, 53, 8))
     times = ServerTimes((LayerTimes(he_s=0.1, ot_s=0.2, gc_s=0.3),) * 3)
     return [
         *_handshakes(to_json(agreement, indent=None).encode()),

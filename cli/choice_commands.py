@@ -1,34 +1,27 @@
-"""`search`, `policy`, `confirm` and `tune`."""
+"""`search` and `policy`."""
 
 from pathlib import Path
 
-import numpy as np
-
 from autoprivacy.agent.choosing import Found as SearchFound
 from autoprivacy.agent.choosing import run
-from autoprivacy.agent.confirmation import Confirmation, Confirmed, Contender, Verdict, confirm
 from autoprivacy.agent.pricing import DeploymentPricing
-from autoprivacy.agent.search import Candidate, Judged
 from autoprivacy.agent.searching import Search, Settings, Spent, check
-from autoprivacy.agent.tuning import tune
-from autoprivacy.cli.console import VERSION, err, milliseconds, print_json, progress, say, table
+from autoprivacy.cli.console import VERSION, err, print_json, progress, say, table
 from autoprivacy.cli.model_commands import model_of, show_prediction
-from autoprivacy.common.errors import BadInput, PredictionMissed, ProtocolError
+from autoprivacy.cli.proof_commands import check_confirmable, confirm_found, show_proof
 from autoprivacy.common.records import load, save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
-from autoprivacy.models.prediction import Deployment, predict, used_components
-from autoprivacy.networks import data, zoo
+from autoprivacy.models.prediction import Deployment, predict
+from autoprivacy.networks import zoo
 from autoprivacy.networks.user_data import splits_for
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.linear_layer import AnyTile
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.seal_parameters import seal_parameters
-from autoprivacy.protocol.serving import load_agreed
 from autoprivacy.protocol.slot_packing import SlotTile
 
-NOTABLE_DRIFT = 0.05
 SAME_LATENCY = 1e-9
 """Tables and `predict` differ by rounding alone."""
 
@@ -41,11 +34,18 @@ def search(
     out: Path,
     settings: Settings,
     data_file: Path | None,
+    candidates: int,
+    images: int | None,
     *,
     json: bool,
 ) -> None:
-    """Search a policy; `out` is a file for it, or (without .json) a run folder in which a search can go on."""
+    """Search a policy; `out` is a file for it, or (without .json) a run folder in which a search can go on.
+
+    With `candidates` so many of the best by prediction run for real, and the measured winner is the answer.
+    """
     check(settings)
+    if candidates:
+        check_confirmable(server, client)
     trained = zoo.load(network)
     path_between = None if link is None else fit_link(machine_profile.find_link(link))
     deployment = Deployment(model_of(server), model_of(client), path_between)
@@ -73,17 +73,23 @@ def search(
     prediction = predict(plan_network(quantised, agree(quantised, found.policy), made.schedule), deployment)
     if abs(prediction.latency_s / found.latency_s - 1) > SAME_LATENCY:
         raise AssertionError(f"tables say {found.latency_s} s, predict says {prediction.latency_s} s")
-    if json:
+    if not json:
+        show_found(found, settings)
+        _show_spent(settings.method, made.spent(settings.method))
+        show_prediction(prediction, json=False)
+        err.print(f"policy written to {path}")
+    if candidates:
+        proof = confirm_found(made, found, deployment, network, server, link, candidates, images, path, data_file)
+        if json:
+            print_json(proof)
+        show_proof(proof, shown=not json)
+    elif json:
         print_json(found)
-        return
-    _show_found(found, settings)
-    _show_spent(settings.method, made.spent(settings.method))
-    show_prediction(prediction, json=False)
-    err.print(f"policy written to {path}")
 
 
-def _show_found(found: SearchFound, settings: Settings) -> None:
-    _show_layers(found.policy)
+def show_found(found: SearchFound, settings: Settings) -> None:
+    """All that a search found: the policy and its reasons, the ladder, the front."""
+    show_layers(found.policy)
     for why in found.why:
         say(f"{why.layer}: {why.chosen}. Next cheaper: {why.next_cheaper}.")
     table(
@@ -129,18 +135,8 @@ def _show_spent(method: str, spent: Spent) -> None:
         )
 
 
-def _show_choice(best: Judged, plain: Candidate, policies: int, simulated: int) -> None:
-    _show_layers(best.policy)
-    say(
-        f"the fastest of {policies} policies that keeps accuracy ({simulated} simulated): "
-        f"{best.drop.accuracy:.2%} on the search split, {best.drop.baseline:.2%} at 8 bits without errors, "
-        f"drop at most {best.drop.upper:.2%} with 95 % confidence"
-    )
-    ratio = plain.prediction.latency_s / best.prediction.latency_s
-    say(f"predicted {ratio:.2f} times as fast as one set (n = 2048, 8-bit weights) for all layers")
-
-
-def _show_layers(policy: Policy) -> None:
+def show_layers(policy: Policy) -> None:
+    """A policy, layer by layer."""
     rows = [
         [
             name,
@@ -169,7 +165,7 @@ def show_policy(path: Path, *, json: bool) -> None:
     if json:
         print_json(policy)
         return
-    _show_layers(policy)
+    show_layers(policy)
     say(
         f"made by {policy.made_by.method}, version {policy.made_by.version}, "
         f"profiles {', '.join(policy.made_by.profiles)}"
@@ -190,159 +186,3 @@ def export_policy(path: Path, *, json: bool) -> None:
             f"({' + '.join(map(str, each.coeff_modulus_bits))} bits{''.join(f'; {note}' for note in notes)}), "
             f"sec_level {each.sec_level}, security {each.security}"
         )
-
-
-def confirm_policies(
-    network: str,
-    policies: list[Path],
-    profile: str,
-    images: int,
-    seed: int,
-    path: Path | None,
-    data_file: Path | None,
-    *,
-    json: bool,
-) -> None:
-    """Run policies from files."""
-    model = model_of(profile)
-    deployment = Deployment(model, model)
-    contenders = []
-    for file in policies:
-        policy, quantised, agreement = load_agreed(network, file, data_file)
-        contenders.append(
-            Contender(file.stem, policy, agreement, quantised, predict(plan_network(quantised, agreement), deployment))
-        )
-    splits = splits_for(zoo.load(network), data_file)
-    check_images(images, splits)
-    split = splits.confirm
-    with progress("running privately", images * len(contenders)) as advance:
-        confirmation = confirm(
-            contenders,
-            network,
-            split.x[:images],
-            split.y[:images],
-            reference_typical_s=model.reference_typical_s,
-            rng=np.random.default_rng(seed),
-            progress=advance,
-            data_file=data_file,
-        )
-    if path is not None:
-        save(confirmation, path)
-    _conclude(confirmation, json=json)
-
-
-def check_images(images: int, splits: data.Splits) -> None:
-    """Refuse more images than the confirm split holds."""
-    if images > len(splits.confirm.y):
-        raise BadInput(f"--images {images}: the confirm split has {len(splits.confirm.y)} images; ask for fewer")
-
-
-def tune_network(
-    network: str,
-    path: Path | None,
-    images: int,
-    max_accuracy_drop: float,
-    seed: int,
-    data_file: Path | None,
-    *,
-    fresh: bool,
-    json: bool,
-) -> None:
-    """The whole chain."""
-    trained = zoo.load(network)
-    run = path or Path("runs") / trained.network.name
-    splits = splits_for(trained, data_file)
-    check_images(images, splits)
-    _, found, plain, confirmation = tune(
-        trained,
-        network,
-        splits,
-        run,
-        version=VERSION,
-        images=images,
-        max_accuracy_drop=max_accuracy_drop,
-        seed=seed,
-        fresh=fresh,
-        progress=progress,
-        data_file=data_file,
-    )
-    if not json:
-        _show_choice(found.best, plain, found.policies, found.simulated)
-        say(f"run folder: {run}")
-    _conclude(confirmation, json=json)
-
-
-def _conclude(confirmation: Confirmation, *, json: bool) -> None:
-    """Show a confirmation; its last line is the verdict.
-
-    Raises:
-        ProtocolError: if logits are not what the integer reference gives with the errors that were seen.
-        PredictionMissed: if a measured median lies outside its predicted interval.
-    """
-    if json:
-        print_json(confirmation)
-    else:
-        for policy in confirmation.policies:
-            _show_confirmed(policy)
-        if abs(confirmation.drift - 1) > NOTABLE_DRIFT:
-            say(
-                f"the machine ran at {1 / confirmation.drift:.2f} times the speed of its profile "
-                "(reference operation); predictions are judged with that divided out"
-            )
-        say(_last_line(confirmation))
-    for policy in confirmation.policies:
-        if policy.logits_explained < policy.images or not policy.bytes_as_planned:
-            raise ProtocolError(
-                f"{policy.label}: {policy.logits_explained} of {policy.images} results follow the integer reference, "
-                f"bytes as planned: {policy.bytes_as_planned}; this is a defect, please report it with the run folder"
-            )
-    missed = [policy.label for policy in confirmation.policies if not policy.within_interval]
-    if missed:
-        raise PredictionMissed(
-            f"measured outside the predicted interval: {', '.join(missed)}; profile again when it is quiet"
-        )
-
-
-def _show_confirmed(policy: Confirmed) -> None:
-    names = used_components(policy.predicted_components, policy.measured_components)
-    rows = [
-        [kind, *(f"{1000 * getattr(parts, name):.2f}" for name in names), f"{1000 * total:.2f}"]
-        for kind, parts, total in (
-            ("predicted", policy.predicted_components, policy.predicted_s),
-            ("measured", policy.measured_components, policy.measured_s),
-        )
-    ]
-    columns = [name.removesuffix("_s").replace("_", " ") for name in names]
-    table(f"{policy.label}: milliseconds an image", ["", *columns, "total"], rows)
-    seen = f"{policy.errors_seen} decryption errors, {policy.errors_expected:.4g} expected"
-    say(
-        f"logits: {policy.logits_explained} of {policy.images} equal the integer reference bit for bit, "
-        f"given the errors seen ({seen}); {policy.logits_equal} are the same as without errors. "
-        f"{policy.correct} of {policy.images} labels right. "
-        f"{policy.bytes_up:,} bytes up, {policy.bytes_down:,} down, "
-        f"{'as planned' if policy.bytes_as_planned else 'NOT as planned'}"
-    )
-
-
-def _last_line(confirmation: Confirmation) -> str:
-    first = confirmation.policies[0]
-    interval = f"{milliseconds(first.predicted_low_s)} to {milliseconds(first.predicted_high_s)}"
-    line = (
-        f"confirmed: {first.label}: predicted {milliseconds(first.predicted_s)} ({interval}), "
-        f"measured {milliseconds(first.measured_s)} an image"
-    )
-    if not first.within_interval:
-        line = "not " + line
-    if confirmation.verdict is None:
-        return line
-    return f"{line}; {_compared(confirmation.verdict, confirmation.policies[1].label)}"
-
-
-def _compared(verdict: Verdict, other: str) -> str:
-    if verdict.faster == "not distinguishable" or verdict.ratio_low is None or verdict.ratio_high is None:
-        return f"not distinguishable from {other}"
-    ratio, low, high = verdict.ratio, verdict.ratio_low, verdict.ratio_high
-    if verdict.faster == "second":
-        ratio, low, high = 1 / ratio, 1 / high, 1 / low
-    word = "faster" if verdict.faster == "first" else "slower"
-    return f"{ratio:.2f} times {word} than {other} (95 %: {low:.2f} to {high:.2f})"

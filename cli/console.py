@@ -13,7 +13,9 @@ from autoprivacy.common.progress import Advance
 from autoprivacy.common.records import to_json
 
 VERSION = version("autoprivacy")
-out = Console(soft_wrap=True, markup=False, highlight=False)
+_PIPED = None if sys.stdout.isatty() else 160
+"""Columns of tables where there is no terminal to say how many."""
+out = Console(soft_wrap=True, markup=False, highlight=False, width=_PIPED)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 

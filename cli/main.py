@@ -29,6 +29,34 @@ app.add_typer(key_app, name="key")
 app.add_typer(certificate_app, name="certificate")
 
 
+@app.callback()
+def common(
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Say on standard error what is done; twice for every step."),
+    ] = 0,
+) -> None:
+    """What holds for all commands; $AUTOPRIVACY_LOG (info or debug) is the same as --verbose."""
+    log_to_standard_error(verbose)
+
+
+def log_to_standard_error(verbose: int) -> None:
+    """Turn the log up: nothing is logged otherwise."""
+    import logging
+    import os
+
+    wanted = os.environ.get("AUTOPRIVACY_LOG", "").lower()
+    if wanted not in {"", "info", "debug"}:
+        raise BadInput(f"AUTOPRIVACY_LOG is {wanted!r}; set it to info or debug, or leave it out")
+    if verbose or wanted:
+        level = logging.DEBUG if verbose > 1 or wanted == "debug" else logging.INFO
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logger = logging.getLogger("autoprivacy")
+        logger.handlers = [handler]
+        logger.setLevel(level)
+
+
 class Depth(StrEnum):
     """How much `profile` measures."""
 
@@ -84,7 +112,10 @@ OwnData = Annotated[
     Path | None,
     typer.Option("--data", help="Your own images for a network of yours, an .npz file: x as it takes them, labels y."),
 ]
-Images = Annotated[int, typer.Option(min=1, help="Images of the confirm split to run privately.")]
+SomeImages = Annotated[
+    int | None,
+    typer.Option(min=1, help="Images of the confirm split to run privately; by default 6 to 30, in about a minute."),
+]
 
 
 @networks_app.command("list")
@@ -355,6 +386,13 @@ def search(
         int | None,
         typer.Option(min=1, help="Policies that a method may price a run; by default 2000 for random and for tpe."),
     ] = None,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--confirm", min=0, help="So many of the best by prediction run for real; the measured winner wins."
+        ),
+    ] = 0,
+    images: SomeImages = None,
     seed: Seed = 0,
     own_data: OwnData = None,
     json: Json = False,
@@ -377,7 +415,7 @@ def search(
         most_priced=calls,
         seed=seed,
     )
-    choice_commands.search(network, server, client, link, out, settings, own_data, json=json)
+    choice_commands.search(network, server, client, link, out, settings, own_data, candidates, images, json=json)
 
 
 @policy_app.command("show")
@@ -516,24 +554,84 @@ def confirm(
     network: NetworkName,
     policy: Annotated[list[Path], typer.Option("--policy", help="A policy file; repeat it to compare policies.")],
     profile: Annotated[str, typer.Option(help="Machine profile of this machine, for the predictions.")],
-    images: Images = 30,
+    server: Annotated[
+        str | None, typer.Option(help="With --peer: machine profile of the server; this machine's own by default.")
+    ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(help="Link profile: that to the --peer, or one to emulate here; loopback by default."),
+    ] = None,
+    schedule: PredictedSchedule = ScheduleName.ONLINE,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", help="HOST:PORT of `serve --reveal-for-testing`, one for each --policy, in order."),
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="With --peer: the shared key.")] = None,
+    certificate: Certificate = None,
+    timeout_s: TimeoutS = 30.0,
+    images: SomeImages = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="File for the measurements.")] = None,
     own_data: OwnData = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Do not measure a sample of the profile again first.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Run policies for real between two processes, and compare with their predictions."""
-    from autoprivacy.cli import choice_commands
+    """Run policies for real between two processes, or with --peer two machines, and compare with their predictions.
 
-    choice_commands.confirm_policies(network, policy, profile, images, seed, out, own_data, json=json)
+    Exit code 4 if a measurement contradicts its prediction.
+    """
+    from autoprivacy.cli import proof_commands
+
+    if server is not None and not peer:
+        raise typer.BadParameter("--server is another machine's profile; it needs --peer")
+    proof_commands.confirm_policies(
+        network,
+        policy,
+        profile,
+        server,
+        link,
+        schedule.value,
+        peer or [],
+        key_file,
+        certificate,
+        timeout_s,
+        images,
+        seed,
+        out,
+        own_data,
+        unchecked=unchecked,
+        json=json,
+    )
 
 
 @app.command()
 def tune(
     network: NetworkName,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NETWORK by default.")] = None,
-    images: Images = 30,
+    images: SomeImages = None,
     max_accuracy_drop: Drop = 0.015,
+    circuit_privacy: Annotated[str, typer.Option(help="none, rerandomise, uniform or flood:BITS.")] = "uniform",
+    method: Annotated[str, typer.Option(help="How the policy is searched, as in `search`.")] = "exact",
+    candidates: Annotated[
+        int, typer.Option("--confirm", min=1, help="So many of the best by prediction run; the measured winner wins.")
+    ] = 2,
+    profile: Annotated[
+        str | None, typer.Option(help="A profile of this machine, by name or folder; by default one is measured.")
+    ] = None,
+    depth: Annotated[Depth, typer.Option(help="How much is measured where no profile is given.")] = Depth.QUICK,
+    peer: Annotated[
+        str | None, typer.Option(help="HOST:PORT of `serve --profile-only --profile NAME`: the server's machine.")
+    ] = None,
+    serving: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--serving", help="With --peer: HOST:PORT of `serve --reveal-for-testing`, one for each policy, in order."
+        ),
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="With --peer: the shared key.")] = None,
+    certificate: Certificate = None,
     seed: Seed = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew even if the run folder holds a profile.")
@@ -541,10 +639,51 @@ def tune(
     own_data: OwnData = None,
     json: Json = False,
 ) -> None:
-    """Profile, fit, search, confirm: the whole chain on this machine."""
-    from autoprivacy.cli import choice_commands
+    """Profile, fit, search, confirm: the whole chain, and one report of it.
 
-    choice_commands.tune_network(network, out, images, max_accuracy_drop, seed, own_data, fresh=fresh, json=json)
+    On this machine alone, or with --peer as the client of another one.
+    """
+    from autoprivacy.agent.searching import Settings, check
+    from autoprivacy.agent.tuning import Asked
+    from autoprivacy.cli import proof_commands
+    from autoprivacy.cli.console import VERSION
+    from autoprivacy.hwprofiles import machine_profile
+    from autoprivacy.networks import zoo
+    from autoprivacy.networks.user_data import splits_for
+
+    if peer is None and (serving or key_file or certificate):
+        raise typer.BadParameter("--serving, --key-file and --certificate belong to --peer")
+    settings = Settings(max_accuracy_drop=max_accuracy_drop, method=method, circuit_privacy=circuit_privacy, seed=seed)
+    check(settings)
+    trained = zoo.load(network)
+    asked = Asked(
+        trained=trained,
+        source=network,
+        data=splits_for(trained, own_data),
+        out=out or Path("runs") / trained.network.name,
+        version=VERSION,
+        settings=settings,
+        images=images,
+        candidates=candidates,
+        depth=depth.value,
+        profile=None if profile is None else machine_profile.find(profile),
+        peer=None if peer is None else proof_commands.peer_of(peer, serving or [], key_file, certificate),
+        fresh=fresh,
+        data_file=own_data,
+    )
+    proof_commands.tune_network(asked, json=json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder of `tune`.")],
+    html: HtmlFile = None,
+    json: Json = False,
+) -> None:
+    """Draw the report of a run again."""
+    from autoprivacy.cli import proof_commands
+
+    proof_commands.redraw(run, html, json=json)
 
 
 VARIADIC = frozenset({"--policies", "--deployments"})

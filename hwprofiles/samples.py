@@ -150,13 +150,17 @@ class Seconds:
 
 @record
 class MeasuredRun:
-    """One small network, run privately between two processes of this machine."""
+    """One network, run privately between two processes of this machine.
+
+    `confirmed` marks what a confirmation measured; the others are the profile's own small networks.
+    """
 
     name: str
     layers: int
     work: tuple[WorkDone, ...]
     components: dict[str, Seconds]
     latency: Seconds
+    confirmed: bool = False
 
 
 @record
@@ -195,7 +199,7 @@ class ChosenSet:
 class MeasuredLayer:
     """One linear layer, and the nonlinear ones after it, in a whole run between two processes.
 
-    `components`: client_he_s, server_he_s, garble_s, evaluate_s, client_ot_s, server_ot_s.
+    `components`: client_he_s, server_he_s, garble_s, evaluate_s, client_ot_s, server_ot_s. `confirmed` as its run's.
     """
 
     run: str
@@ -207,6 +211,7 @@ class MeasuredLayer:
     bytes_up: int
     bytes_down: int
     components: dict[str, Seconds]
+    confirmed: bool = False
 
 
 @record

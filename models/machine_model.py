@@ -131,10 +131,21 @@ def fit(profile: MachineProfile) -> MachineModel:
         run_errors=(),
         worker_slowdown=_worker_slowdown(profile),
     )
-    predictor = bare.predictor()
+    return corrected(bare, profile)
+
+
+def corrected(model: MachineModel, profile: MachineProfile) -> MachineModel:
+    """The model with its operations as they are, corrected anew by the profile's layers and inferences."""
+    predictor = replace(model, corrections=()).predictor()
     corrections = _corrections(predictor, profile.layers, profile.runs)
     layer_errors, run_errors = _left_out_errors(predictor, profile)
-    return replace(bare, corrections=corrections, layer_errors=layer_errors, run_errors=run_errors)
+    return replace(
+        model,
+        profile_id=profile.header.id,
+        corrections=corrections,
+        layer_errors=layer_errors,
+        run_errors=run_errors,
+    )
 
 
 def _corrections(

@@ -116,6 +116,29 @@ def traces(
     return _chunks(quantised, x, errors or {}, moduli or {}, kept=True)
 
 
+def errors_in(
+    quantised: QuantisedNetwork, x: Ints, opened: Mapping[str, Ints], *, moduli: Mapping[str, int] | None = None
+) -> dict[str, Ints]:
+    """The decryption errors of a run on x (N, C, H, W) that gave the accumulators `opened`, by linear layer.
+
+    Each layer (N, M, H', W') is judged on what the opened accumulators before it give, so errors do not add up; modulo
+    its t, where one is given, an error is the representative closest to zero.
+
+    Raises:
+        BadInput: as `run`, or if an accumulator is missing or does not fit.
+    """
+    given = {name: opened[name] for name in opened if name in {layer.name for layer in quantised.linear_layers}}
+    if len(given) < len(quantised.linear_layers):
+        missing = next(layer.name for layer in quantised.linear_layers if layer.name not in given)
+        raise BadInput(f"network {quantised.name!r}: no accumulators of layer {missing!r} were opened")
+    _check(quantised, x, given)
+    finder = _ErrorFinder(quantised, moduli_of_circuit_inputs(quantised, moduli or {}), moduli or {})
+    found = [
+        finder.errors(x[[index]], {name: sums[[index]] for name, sums in given.items()}) for index in range(len(x))
+    ]
+    return {name: np.concatenate([one[name] for one in found]) for name in given}
+
+
 def linear(layer: IntegerLinear | Stage, activations: Ints) -> Ints:
     """The accumulators (N, M, H', W') of inputs (N, C, H, W), or of any shape with as many values per image."""
     entering = activations.reshape(len(activations), *layer.input_shape)
@@ -244,6 +267,28 @@ class _Runner:
         if value.reach + t >= 1 << 63:
             raise OverflowError(f"sums up to {value.reach} cannot be taken modulo {t} in 64 bits")
         return _Value(wrap(value.array, t), min(value.reach, t // 2))
+
+
+class _ErrorFinder(_Runner):
+    """Takes opened accumulators for a layer's output, and notes by how much they are off."""
+
+    def __init__(self, network: QuantisedNetwork, moduli: Mapping[str, int], layer_moduli: Mapping[str, int]) -> None:
+        super().__init__(network, moduli, kept=False)
+        self._layer_moduli = layer_moduli
+        self._found: dict[str, Ints] = {}
+
+    def errors(self, x: Ints, opened: Mapping[str, Ints]) -> dict[str, Ints]:
+        """Of one chunk."""
+        self._found = {}
+        self.trace(x, opened)
+        return self._found
+
+    def _linear(self, layer: IntegerLinear, entering: _Value, errors: Ints | None) -> _Value:
+        assert errors is not None  # noqa: S101 - `errors_in` checked that every layer is opened
+        off = errors - super()._linear(layer, entering, None).as_type(np.int64)
+        t = self._layer_moduli.get(layer.name)
+        self._found[layer.name] = off if t is None else wrap(off, t)
+        return _Value(errors, _greatest(errors))
 
 
 def _sum(operation: IntegerSum, values: Mapping[str, _Value]) -> _Value:

@@ -256,8 +256,8 @@ def measure_layers(
     layers: list[MeasuredLayer] = []
     for (network, agreement), done in zip(networks, found, strict=True):
         planned = plan_network(network, agreement).layers
-        runs.append(_measured(agreement, planned, done))
-        layers += _measured_layers(agreement, network, planned, done)
+        runs.append(measured_run(agreement.network, agreement, planned, done))
+        layers += measured_layers(agreement.network, agreement, network, planned, done)
     return tuple(runs), tuple(layers)
 
 
@@ -297,11 +297,14 @@ def _seconds(values: Sequence[float], slowdowns: Sequence[float]) -> Seconds:
     return Seconds(quiet(values), max(quiet(values), typical(levelled)))
 
 
-def _measured(agreement: Agreement, planned: tuple[LayerPlan, ...], done: list[Done]) -> MeasuredRun:
+def measured_run(
+    name: str, agreement: Agreement, planned: tuple[LayerPlan, ...], done: Sequence[Done], *, confirmed: bool = False
+) -> MeasuredRun:
+    """What inferences of one network (schedule `online`) took as a whole, under the name that tells them apart."""
     slowdowns = [slowdown for _, _, slowdown in done]
     components = [component_seconds(run, revealed, planned) for run, revealed, _ in done]
     return MeasuredRun(
-        name=agreement.network,
+        name=name,
         layers=len(agreement.layers),
         work=tuple(WorkDone(**asdict(work)) for layer in planned for work in layer.work),
         components={
@@ -310,12 +313,20 @@ def _measured(agreement: Agreement, planned: tuple[LayerPlan, ...], done: list[D
             if name != "overlapped_s"  # follows from the layers
         },
         latency=_seconds([run.latency_s for run, _, _ in done], slowdowns),
+        confirmed=confirmed,
     )
 
 
-def _measured_layers(
-    agreement: Agreement, network: QuantisedNetwork, planned: tuple[LayerPlan, ...], done: list[Done]
+def measured_layers(
+    name: str,
+    agreement: Agreement,
+    network: QuantisedNetwork,
+    planned: tuple[LayerPlan, ...],
+    done: Sequence[Done],
+    *,
+    confirmed: bool = False,
 ) -> Iterator[MeasuredLayer]:
+    """The same by layer."""
     slowdowns = [slowdown for _, _, slowdown in done]
     for index, (layer, own, each) in enumerate(zip(agreement.layers, network.linear_layers, planned, strict=True)):
         pairs = [(run.client[index], revealed.server[index]) for run, revealed, _ in done]
@@ -328,7 +339,7 @@ def _measured_layers(
             "evaluate_s": [client.gc_s for client, _ in pairs],
         }
         yield MeasuredLayer(
-            run=agreement.network,
+            run=name,
             name=layer.name,
             shape=LayerShape(**asdict(linear_shape(own))),
             chosen=_chosen(layer.policy, str(agreement.privacy)),
@@ -336,7 +347,8 @@ def _measured_layers(
             inferences=len(done),
             bytes_up=each.bytes_up,
             bytes_down=each.bytes_down,
-            components={name: _seconds(values, slowdowns) for name, values in parts.items() if min(values) > 0},
+            components={part: _seconds(values, slowdowns) for part, values in parts.items() if min(values) > 0},
+            confirmed=confirmed,
         )
 
 

@@ -1,11 +1,12 @@
 """The client of a private inference: one session with one server."""
 
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.spill import Spill
 from autoprivacy.protocol.times import LayerTimes, Watches
 from autoprivacy.protocol.transport import Channel, Kind, Route, Traffic, connect, greet_as_client
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,7 @@ class Client:
             self._channel.close()
             raise
         self.setup_s = time.perf_counter() - start
+        _LOG.info("session with %s set up in %.3f s, schedule %s", address, self.setup_s, schedule)
 
     @property
     def prepared(self) -> int:

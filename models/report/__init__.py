@@ -13,9 +13,9 @@ from autoprivacy.models.report import text
 from autoprivacy.models.report.charts import layer_chart, range_chart, shown_components, work_s
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
-__all__ = ["render", "write_html"]
+__all__ = ["environment", "render", "write_html"]
 
 _SECURITY: Final = {
     "he2024": "128 bits (2024 guidelines)",
@@ -24,18 +24,18 @@ _SECURITY: Final = {
 }
 
 
-@cache
-def _template() -> "Template":
+def environment(*folders: Path) -> "Environment":
+    """What pages are drawn with: templates of `folders` and of this one, filters for figures, every text escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    made = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "seconds": text.seconds,
         "milliseconds": text.milliseconds,
         "size": text.size,
@@ -45,8 +45,13 @@ def _template() -> "Template":
         "bits": text.bits,
         "count": text.count,
     }
-    environment.globals["security"] = _SECURITY.__getitem__
-    return environment.get_template("latency.html.jinja")
+    made.globals["security"] = _SECURITY.__getitem__
+    return made
+
+
+@cache
+def _template() -> "Template":
+    return environment().get_template("latency.html.jinja")
 
 
 def render(report: LatencyReport) -> str:

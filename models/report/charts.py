@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from autoprivacy.models.latency_report import Estimate
-from autoprivacy.models.prediction import LayerPrediction
+from autoprivacy.models.prediction import Components
 from autoprivacy.models.report.text import seconds
 
 COMPONENTS: Final = (
@@ -25,6 +25,20 @@ RIGHT: Final = 90.0
 WIDTH: Final = 1000.0
 _SPAN: Final = WIDTH - LEFT - RIGHT
 _LONGEST_NAME: Final = 32
+
+
+class Drawn(Protocol):
+    """What a bar is drawn of: a layer, or a whole inference."""
+
+    @property
+    def name(self) -> str:
+        """What stands beside the bar."""
+        ...
+
+    @property
+    def components(self) -> Components:
+        """What it is divided into."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +95,17 @@ class Ranges:
     ticks: tuple[Tick, ...]
 
 
-def work_s(layer: LayerPrediction) -> float:
+def work_s(layer: Drawn) -> float:
     """Seconds of a layer's work, what is done at the same time counted twice."""
     return layer.components.total_s + layer.components.overlapped_s
 
 
-def shown_components(layers: Sequence[LayerPrediction]) -> tuple[tuple[str, str], ...]:
+def shown_components(layers: Sequence[Drawn]) -> tuple[tuple[str, str], ...]:
     """Those of `COMPONENTS` that take time in any layer."""
     return tuple(each for each in COMPONENTS if any(getattr(layer.components, each[0]) for layer in layers))
 
 
-def layer_chart(layers: Sequence[LayerPrediction], longest_s: float) -> tuple[Bar, ...]:
+def layer_chart(layers: Sequence[Drawn], longest_s: float) -> tuple[Bar, ...]:
     """Bars of layers; `longest_s` seconds of work fill the width, the same in all charts of a page."""
     found = []
     for layer in layers:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
+from autoprivacy.agent.confirmed import Confirmation
+from autoprivacy.cli.documents import DOCUMENTS, file_of, schema_of
 from autoprivacy.cli.main import main
 from autoprivacy.common.records import load, parse, save
 from autoprivacy.hwprofiles import machine_profile
@@ -22,6 +25,7 @@ from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.seal_parameters import SealExport
 from autoprivacy.protocol.transport import new_key
 from tests import synthetic
+from tests.models.deployed import write_machine
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +44,9 @@ COMMANDS = (
         "compare",
     ),
     *("search", "policy show", "policy export", "key new", "certificate new", "serve", "infer", "confirm", "tune"),
+    "report",
 )
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 @pytest.fixture
@@ -54,9 +60,19 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        if "--json" in arguments and code in {0, 4}:
+            check_document(out, *map(str, arguments[:2]))
+        return code, out, err
 
     return command
+
+
+def check_document(out: str, *arguments: str) -> None:
+    """What a command printed is one document that its schema in docs/schemas allows."""
+    command = next(" ".join(arguments[:words]) for words in (2, 1) if " ".join(arguments[:words]) in DOCUMENTS)
+    schema = json.loads(file_of(command, SCHEMAS).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(json.loads(out))
 
 
 @pytest.fixture
@@ -142,6 +158,17 @@ def test_every_command_has_help(run: Run, command: str) -> None:
     code, out, err = run(*command.split(), "--help")
     assert (code, err) == (0, "")
     assert f"autoprivacy {command}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", DOCUMENTS)
+def test_every_document_has_a_schema_that_names_its_fields(command: str) -> None:
+    kept = json.loads(file_of(command, SCHEMAS).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(kept)
+    made = schema_of(command)
+    for definition, fields in made.get("$defs", {}).items():
+        assert set(fields.get("properties", ())) == set(kept["$defs"].get(definition, {}).get("properties", ())), (
+            f"{definition} changed; run `python -m autoprivacy.cli.documents docs/schemas`"
+        )
 
 
 @pytest.mark.parametrize("group", [(), ("networks",), ("profiles",), ("policy",), ("key",), ("certificate",)])
@@ -272,6 +299,13 @@ def test_policy_export_is_what_seal_takes(run: Run, policy_file: Path, policy: P
         ("tune", "digits-cnn", "--images", "many"),
         ("tune", "digits-cnn", "--max-accuracy-drop", "1.5"),
         ("tune", "digits-cnn", "--seed", "-1"),
+        ("tune", "digits-cnn", "--confirm", "0"),
+        ("tune", "digits-cnn", "--depth", "deep"),
+        ("tune", "digits-cnn", "--serving", "127.0.0.1:1"),
+        ("report",),
+        ("confirm", "digits-cnn", "--policy", "p.json", "--profile", "a", "--server", "b"),
+        ("confirm", "digits-cnn", "--profile", "a"),
+        ("--verbose",),
         ("search", "digits-cnn", "--server", "a", "--client", "b"),
     ],
 )
@@ -294,6 +328,7 @@ def test_an_unknown_profile_is_named(refused: Callable[..., str], folder: Path, 
         ("predict", "digits-cnn", "--policy", policy_file, *machines),
         ("search", "digits-cnn", *machines, "--out", folder / "out.json"),
         ("confirm", "digits-cnn", "--policy", policy_file, "--profile", "nowhere"),
+        ("tune", "digits-cnn", "--profile", "nowhere"),
     ):
         assert "nowhere" in refused(*arguments)
     assert not (folder / "out.json").exists()
@@ -483,3 +518,63 @@ def test_ctrl_c_is_one_line_and_130(tmp_path: Path) -> None:
     assert said.strip().splitlines()[-1] == "autoprivacy: interrupted; what was finished is kept"
     assert "Traceback" not in said
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["asked.json"]
+
+
+def test_a_confirmation_that_contradicts_its_prediction_ends_with_4(run: Run, policy_file: Path, folder: Path) -> None:
+    write_machine(folder, "snail", slower=100.0)
+    arguments = ("confirm", "digits-cnn", "--policy", policy_file, "--profile", folder / "snail", "--unchecked")
+    code, out, err = run(*arguments, "--images", "2", "--out", policy_file.parent / "confirmation.json", "--json")
+    found = load(Confirmation, policy_file.parent / "confirmation.json")
+    assert json.loads(out)["policies"][0]["logits_explained"] == found.policies[0].logits_explained == 2
+    assert found.contradictions()
+    assert (code, "profile again" in err) == (4, True)
+
+
+@pytest.mark.usefixtures("profile")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--peer", "127.0.0.1:1"), "--key-file"),
+        (("--peer", "127.0.0.1:1", "--peer", "127.0.0.1:2", "--key-file", "key"), "2 servers for 1 policies"),
+        (("--peer", "192.0.2.1:1", "--key-file", "key"), "--certificate"),
+        (("--link", "nowhere"), "nowhere"),
+        (("--images", "100000"), "the confirm split has 300 images"),
+        (("--out", "policy.json/x"), "policy.json/x"),
+    ],
+)
+def test_a_confirmation_of_what_cannot_be_is_refused(
+    refused: Callable[..., str], policy_file: Path, key_file: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert key_file.exists()
+    command = ("confirm", "digits-cnn", "--policy", policy_file, "--profile", "mine", "--unchecked")
+    assert said in refused(*command, *arguments)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_peer_that_cannot_be_reached_is_refused(refused: Callable[..., str], key_file: Path) -> None:
+    assert "--key-file" in refused("tune", "digits-cnn", "--peer", "127.0.0.1:1")
+    assert "--certificate" in refused("tune", "digits-cnn", "--peer", "192.0.2.1:1", "--key-file", key_file)
+    assert "nowhere" in refused("tune", "digits-cnn", "--peer", "nowhere", "--key-file", key_file)
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_server_that_does_not_answer_is_named(run: Run, policy_file: Path, key_file: Path) -> None:
+    arguments = ("confirm", "digits-cnn", "--policy", policy_file, "--profile", "mine", "--unchecked")
+    code, out, err = run(*arguments, "--peer", f"127.0.0.1:{closed_port()}", "--key-file", key_file)
+    assert (code, out) == (2, "")
+    assert "no server answers" in err.splitlines()[-1]
+
+
+def test_only_one_machine_can_confirm_a_search(refused: Callable[..., str], folder: Path) -> None:
+    arguments = ("search", "digits-cnn", "--server", "office", "--client", "laptop", "--out", folder / "p.json")
+    assert "confirm --peer" in refused(*arguments, "--confirm", "2")
+
+
+def test_a_report_of_what_is_no_run_is_refused(refused: Callable[..., str], folder: Path) -> None:
+    assert "run.json is missing" in refused("report", folder)
+
+
+def test_the_log_can_be_turned_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPRIVACY_LOG", "loud")
+    code, _, err = run("networks", "list")
+    assert (code, "set it to info or debug" in err) == (2, True)

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from autoprivacy.agent.space import Choice, Space
 from autoprivacy.common.records import save
 from autoprivacy.protocol.policy import Policy
+from tests import by_hand
 from tests.models.deployed import write_machine
 
 DOCS = Path(__file__).parents[2] / "docs" / "latency-models.md"
 
 
-def test_the_examples_of_the_documentation_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy, space: Space
-) -> None:
+def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy) -> None:
     save(policy, tmp_path / "p.json")
-    save(space.policy((Choice(1024, 26, 4),) * 3, method="by hand"), tmp_path / "q.json")
+    save(by_hand.policy(1024, 26, 4), tmp_path / "q.json")
     write_machine(tmp_path, "office")
     write_machine(tmp_path, "laptop", slower=2.0, profile_id="fedcba9876543210")
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from autoprivacy.agent.space import Choice, Space
 from autoprivacy.common.errors import BadInput, InvalidPolicy, ProfileMismatch, UnmodelledOperation
 from autoprivacy.common.records import parse, save, to_json
 from autoprivacy.hwprofiles import machine_profile
@@ -19,6 +18,7 @@ from autoprivacy.models.prediction import Components
 from autoprivacy.models.report import text
 from autoprivacy.models.report.charts import COMPONENTS, LEFT, RIGHT, WIDTH, layer_chart
 from autoprivacy.protocol.policy import Policy
+from tests import by_hand
 from tests.models.deployed import RATE_BYTES_PER_S, ROUND_TRIP_S, write_declared, write_machine
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">\"'&{{ 7*7 }}"
@@ -63,14 +63,14 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, policy: Policy, space: Space) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, policy: Policy) -> Path:
     """Two machines, a link, and two policies."""
     made = tmp_path_factory.mktemp("report")
     write_machine(made, "office")
     write_machine(made, "laptop", slower=2.0, profile_id="fedcba9876543210")
     write_declared(made)
     save(policy, made / "p.json")
-    save(space.policy((Choice(1024, 26, 4),) * 3, method="by hand"), made / "q.json")
+    save(by_hand.policy(1024, 26, 4), made / "q.json")
     return made
 
 
