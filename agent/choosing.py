@@ -15,11 +15,10 @@ import numpy as np
 
 from autoprivacy.agent.accuracy import AccuracyDrop
 from autoprivacy.agent.ladder import Rung, ladder
-from autoprivacy.agent.methods import exact
 from autoprivacy.agent.methods.interface import Solution
 from autoprivacy.agent.options import Option
 from autoprivacy.agent.problem import UNIT, units
-from autoprivacy.agent.searching import Search, settled, solved
+from autoprivacy.agent.searching import Search, most_accurate, solved
 from autoprivacy.agent.surrogate import Surrogate
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.records import record
@@ -107,8 +106,7 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
     """
     settings = search.settings
     if settings.latency_budget_s is not None:
-        found = exact.most_accurate(tables.problem, settings.latency_budget_s)
-        found = settled(search, tables, found, found.penalty)
+        found = most_accurate(search, tables, settings.latency_budget_s)
         with search.progress("simulating", 1) as advance:
             drop = search.simulate(search.policy(tables, found.policy, method_name=""))
             advance()

@@ -12,13 +12,15 @@ that sums and comparisons with the budget are exact in every method.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, prod
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from autoprivacy.common.errors import Refused
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -39,18 +41,26 @@ def units(share: float) -> int:
 class Layer:
     """The options of one layer, all arrays (O,): `seconds`, `penalty`, and the number of its `family`.
 
-    A family is what "one set for all layers" fixes; layers name families by the same numbers.
+    A family is what "one set for all layers" fixes; layers name families by the same numbers. `traits` (O, T), from 0
+    to 1, are what an agent may ask for by name, and `facts` what it is told of the layer; both may be empty.
     """
 
     name: str
     seconds: Floats
     penalty: Ints
     family: Ints
+    traits: Floats | None = None
+    facts: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
         """How many options there are."""
         return len(self.seconds)
+
+    def only(self, kept: Ints) -> "Layer":
+        """The same layer with only the options `kept`, in that order."""
+        traits = None if self.traits is None else self.traits[kept]
+        return Layer(self.name, self.seconds[kept], self.penalty[kept], self.family[kept], traits, self.facts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,11 +82,15 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Least latency of policies whose penalties add up to at most a budget."""
+    """Least latency of policies whose penalties add up to at most a budget.
+
+    `deployment` is what an agent is told of it.
+    """
 
     layers: tuple[Layer, ...]
     terms: tuple[Term, ...] = ()
     constant_s: float = 0.0
+    deployment: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
@@ -127,19 +141,16 @@ class Problem:
 
     def kept(self, chosen: Sequence[Ints]) -> "Problem":
         """The problem with only the options `chosen[layer]` of each layer, in that order."""
-        layers = tuple(
-            Layer(layer.name, layer.seconds[keep], layer.penalty[keep], layer.family[keep])
-            for layer, keep in zip(self.layers, chosen, strict=True)
-        )
+        layers = tuple(layer.only(keep) for layer, keep in zip(self.layers, chosen, strict=True))
         terms = tuple(
-            _compact(
+            compact(
                 term.layers,
                 tuple(of_option[chosen[at]] for at, of_option in zip(term.layers, term.attributes, strict=True)),
                 term.table,
             )
             for term in self.terms
         )
-        return Problem(layers, terms, self.constant_s)
+        return replace(self, layers=layers, terms=terms)
 
     def reduced(self) -> tuple["Problem", tuple[Ints, ...]]:
         """The problem without options that another one beats whatever the other layers take; and the options kept.
@@ -179,7 +190,7 @@ class Problem:
         """Only the options `alive` of one layer, and of tables what they look at; cheaper than `kept`."""
         layer = self.layers[index]
         layers = list(self.layers)
-        layers[index] = Layer(layer.name, layer.seconds[alive], layer.penalty[alive], layer.family[alive])
+        layers[index] = layer.only(alive)
         terms = list(self.terms)
         for number in self.terms_of[index]:
             term = terms[number]
@@ -188,7 +199,7 @@ class Problem:
             attributes = list(term.attributes)
             attributes[axis] = positions.ravel().astype(np.int64)
             terms[number] = Term(term.layers, tuple(attributes), np.take(term.table, used, axis=axis))
-        return Problem(tuple(layers), tuple(terms), self.constant_s)
+        return replace(self, layers=tuple(layers), terms=tuple(terms))
 
     def _undominated(self, index: int) -> Ints:
         layer = self.layers[index]
@@ -218,7 +229,16 @@ def _worst_difference(rows: Floats) -> Floats:
     return np.where(np.isneginf(found), -1e18, found)
 
 
-def _compact(layers: tuple[int, ...], attributes: tuple[Ints, ...], table: Floats) -> Term:
+def infeasible(problem: Problem, budget: int) -> Refused:
+    """The answer where even the most accurate options together pass the budget."""
+    least = sum(int(layer.penalty.min()) for layer in problem.layers)
+    return Refused(
+        f"no policy keeps the drop within {budget / 1000:.3f} points: the most accurate options of all layers "
+        f"add up to {least / 1000:.3f} or more; allow that much"
+    )
+
+
+def compact(layers: tuple[int, ...], attributes: tuple[Ints, ...], table: Floats) -> Term:
     """The same term with only the attributes that occur, equal slices of the table merged."""
     made = []
     for axis, of_option in enumerate(attributes):

@@ -2,8 +2,9 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop, classify
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, colourings, couple
 from autoprivacy.agent.he_choices import set_choices
-from autoprivacy.agent.methods import CALLS, MOST_CALLS, exact, method
-from autoprivacy.agent.methods.interface import Solution
+from autoprivacy.agent.methods import CALLS, MOST_CALLS, ddpg, dual_method, exact, method
+from autoprivacy.agent.methods.interface import DualMethod, Method, Solution
 from autoprivacy.agent.options import Choices, Option
 from autoprivacy.agent.pricing import Pricing
 from autoprivacy.agent.problem import Ints, Layer, Problem
@@ -34,6 +35,8 @@ from autoprivacy.protocol.security import SecurityLabel
 
 LOGITS_FROM: Final = 250
 """The root mean square of logits is that of so many images: it only says what is small."""
+
+M = TypeVar("M", Method, DualMethod)
 
 
 @record
@@ -81,7 +84,10 @@ class Spent:
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """One search: everything that its steps share. `folder` keeps what took long; None keeps nothing."""
+    """One search: everything that its steps share. `folder` keeps what took long; None keeps nothing.
+
+    `agents` is the folder of a search on another deployment, whose agents those of this one begin as.
+    """
 
     trained: TrainedNetwork
     data: Splits
@@ -91,6 +97,7 @@ class Search:
     version: str = "0"
     profiles: tuple[str, ...] = ()
     folder: Path | None = None
+    agents: Path | None = None
     _quantiser: Quantiser | None = field(default=None)
     _coupling: Coupling | None = field(default=None)
     _whole: Surrogate | None = field(default=None)
@@ -246,13 +253,11 @@ def solved(search: Search, tables: Surrogate, budget: int, name: str | None = No
     calls = settings.most_priced or CALLS.get(name, MOST_CALLS)
     start = time.perf_counter()
     try:
-        found = method(name)(tables.problem, budget, np.random.default_rng(settings.seed), calls)
+        found_by = _keeping(search, method(name), str(budget))
+        found = found_by(tables.problem, budget, np.random.default_rng(settings.seed), calls)
     except Refused:
         return None
-    spent = search.spent(name)
-    spent.priced += found.priced
-    spent.seconds += time.perf_counter() - start
-    spent.pricing_s += found.pricing_s
+    _count(search.spent(name), found, start)
     return settled(search, tables, found, budget)
 
 
@@ -274,6 +279,37 @@ def settled(search: Search, tables: Surrogate, found: Solution, budget: int) -> 
     return replace(found, policy=policy, penalty=int(tables.problem.penalty(policy[None])[0]))
 
 
+def most_accurate(search: Search, tables: Surrogate, latency_budget_s: float) -> Solution:
+    """What the method that was asked for finds within a latency.
+
+    Raises:
+        Refused: if it finds no policy so fast.
+    """
+    settings = search.settings
+    calls = settings.most_priced or CALLS.get(settings.method, MOST_CALLS)
+    found_by = _keeping(search, dual_method(settings.method), f"{latency_budget_s:g}s")
+    start = time.perf_counter()
+    found = found_by(tables.problem, latency_budget_s, np.random.default_rng(settings.seed), calls)
+    _count(search.spent(settings.method), found, start)
+    return settled(search, tables, found, found.penalty)
+
+
+def _count(spent: Spent, found: Solution, start: float) -> None:
+    spent.priced += found.priced
+    spent.seconds += time.perf_counter() - start
+    spent.pricing_s += found.pricing_s
+
+
+def _keeping(search: Search, found_by: M, limit: str) -> M:
+    """A method; the agent keeps its state in the run folder, one file for each limit."""
+    if search.folder is None or found_by not in {ddpg.solve, ddpg.most_accurate}:
+        return found_by
+    name = f"agent-{limit}.npz"
+    other = None if search.agents is None else search.agents / name
+    begin_as = other if other is not None and other.exists() else None
+    return partial(found_by, file=search.folder / name, begin_as=begin_as)  # type: ignore[return-value, call-arg]
+
+
 def check(settings: Settings) -> None:
     """Refuse settings that make no sense.
 
@@ -281,6 +317,8 @@ def check(settings: Settings) -> None:
         BadInput: naming the setting.
     """
     method(settings.method)
+    if settings.latency_budget_s is not None:
+        dual_method(settings.method)
     CircuitPrivacy.parse(settings.circuit_privacy)
     for bits in (*settings.weight_bits, *settings.activation_bits):
         if not 2 <= bits <= BASELINE_BITS:

@@ -5,13 +5,14 @@ of a `Problem`. A policy's latency is then a sum of table entries, equal to `pre
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
 from autoprivacy.agent.circuit_work import spill_read
 from autoprivacy.agent.coupling import Coupling
+from autoprivacy.agent.facts import deployment_facts, size_facts, traits
 from autoprivacy.agent.options import Choices, Option, layer_facts, layer_options
 from autoprivacy.agent.pricing import Pricing
 from autoprivacy.agent.problem import Ints, Layer, Problem, units
@@ -70,10 +71,9 @@ class Surrogate:
             penalties.append(penalty[numbers])
         smaller = self.problem.kept(kept)
         layers = tuple(
-            Layer(layer.name, layer.seconds, penalty, layer.family)
-            for layer, penalty in zip(smaller.layers, penalties, strict=True)
+            replace(layer, penalty=penalty) for layer, penalty in zip(smaller.layers, penalties, strict=True)
         )
-        problem = Problem(layers, smaller.terms, smaller.constant_s)
+        problem = replace(smaller, layers=layers)
         return Surrogate(self.coupling, _picked(self.options, kept), problem, self.unpriced)
 
     def same_outside(self, chosen: Ints) -> tuple[Ints, ...]:
@@ -146,7 +146,8 @@ def surrogate(
         clear_s = _clear_seconds(linear_shape(linear[name]), pricing) if online else 0.0
         seconds = np.array([clear_s if online else option.seconds for option in own])
         family = np.array([families.setdefault(_family(option), len(families)) for option in own], np.int64)
-        layers.append(Layer(name, seconds, np.zeros(len(own), np.int64), family))
+        free = np.zeros(len(own), np.int64)
+        layers.append(Layer(name, seconds, free, family, traits(own), size_facts(linear_shape(linear[name]))))
     found = [
         opening(coupling, options, pricing),
         *([entering(coupling, options, pricing)] if online else []),
@@ -156,7 +157,7 @@ def surrogate(
     for sites in turns(coupling):
         found.append(circuits(coupling, sites, options, pricing))
         advance()
-    problem = Problem(tuple(layers), tuple(found), pricing.layer_s * len(layers))
+    problem = Problem(tuple(layers), tuple(found), pricing.layer_s * len(layers), deployment_facts(pricing))
     return Surrogate(coupling, options, problem, unpriced)
 
 

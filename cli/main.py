@@ -94,8 +94,15 @@ SpillDir = Annotated[
     Path | None,
     typer.Option("--spill-dir", help="Folder for what is prepared; that of temporary files by default."),
 ]
-ServerProfile = Annotated[str, typer.Option("--server", help="Machine profile of the server: name or folder.")]
-ClientProfile = Annotated[str, typer.Option("--client", help="Machine profile of the client: name or folder.")]
+ServerProfiles = Annotated[
+    list[str],
+    typer.Option("--server", help="Machine profile of the server: name or folder. Repeat it with --client, --link."),
+]
+ClientProfiles = Annotated[list[str], typer.Option("--client", help="Machine profile of the client: name or folder.")]
+LinkProfiles = Annotated[
+    list[str] | None,
+    typer.Option("--link", help="Link profile: name or folder; `loopback`, the client's own, by default."),
+]
 Drop = Annotated[
     float, typer.Option(min=0, max=1, help="Largest accuracy drop, as a share; bounded with 95 % confidence.")
 ]
@@ -296,17 +303,9 @@ def fit(
 def predict(
     network: NetworkName,
     policy: Annotated[list[Path], typer.Option("--policy", help="A policy file; repeat it for several side by side.")],
-    server: Annotated[
-        list[str],
-        typer.Option(
-            "--server", help="Machine profile of the server: name or folder. Repeat it with --client, --link."
-        ),
-    ],
-    client: Annotated[list[str], typer.Option("--client", help="Machine profile of the client: name or folder.")],
-    link: Annotated[
-        list[str] | None,
-        typer.Option("--link", help="Link profile: name or folder; `loopback`, the client's own, by default."),
-    ] = None,
+    server: ServerProfiles,
+    client: ClientProfiles,
+    link: LinkProfiles = None,
     schedule: PredictedSchedule = ScheduleName.ONLINE,
     workers: Workers = 1,
     html: HtmlFile = None,
@@ -359,16 +358,14 @@ def compare(
 @app.command()
 def search(
     network: NetworkName,
-    server: ServerProfile,
-    client: ClientProfile,
+    server: ServerProfiles,
+    client: ClientProfiles,
     out: Annotated[
         Path, typer.Option(help="Policy file (.json) to write, or a run folder, in which a search can go on.")
     ],
-    link: Annotated[
-        str | None, typer.Option(help="Link profile, by name or folder; the client's loopback by default.")
-    ] = None,
+    link: LinkProfiles = None,
     method: Annotated[
-        str, typer.Option(help="exact, greedy, bisection, uniform, random or tpe (needs optuna).")
+        str, typer.Option(help="exact, ddpg, greedy, bisection, uniform, random or tpe (needs optuna).")
     ] = "exact",
     objective: Annotated[
         ObjectiveName,
@@ -384,7 +381,7 @@ def search(
     judged_images: Annotated[int, typer.Option(min=1, help="Images that judge whole policies.")] = 5000,
     calls: Annotated[
         int | None,
-        typer.Option(min=1, help="Policies that a method may price a run; by default 2000 for random and for tpe."),
+        typer.Option(min=1, help="Policies that a method may price a run; by default 2000 for ddpg, random and tpe."),
     ] = None,
     candidates: Annotated[
         int,
@@ -397,9 +394,10 @@ def search(
     own_data: OwnData = None,
     json: Json = False,
 ) -> None:
-    """Find the policy of least predicted latency that is accurate enough."""
+    """Find the policy of least predicted latency that is accurate enough; on several deployments, if repeated."""
     from autoprivacy.agent.searching import Settings
-    from autoprivacy.cli import choice_commands
+    from autoprivacy.cli import choice_commands, many_commands
+    from autoprivacy.models.deployments import LOOPBACK, pair
 
     if security not in {"he2024", "he2018"}:
         raise BadInput(f"--security {security}: choose he2024 or he2018")
@@ -415,7 +413,68 @@ def search(
         most_priced=calls,
         seed=seed,
     )
-    choice_commands.search(network, server, client, link, out, settings, own_data, candidates, images, json=json)
+    names = pair(server, client, link or [LOOPBACK])
+    if len(names) == 1:
+        between = None if names[0].link == LOOPBACK else names[0].link
+        choice_commands.search(
+            network, server[0], client[0], between, out, settings, own_data, candidates, images, json=json
+        )
+        return
+    if candidates:
+        raise BadInput(f"--confirm {candidates} is for one deployment; name one server and one client")
+    many_commands.search_each(network, names, out, settings, own_data, json=json)
+
+
+@app.command()
+def sweep(
+    networks: Annotated[list[str], typer.Argument(help="Networks of the zoo, checkpoints (.json) or ONNX models.")],
+    deployments: Annotated[list[str], typer.Option("--deployments", help="Deployments: SERVER,CLIENT[,LINK] by name.")],
+    out: Annotated[Path, typer.Option(help="Run folder; the same command goes on in it.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each network on each deployment.")] = 10,
+    method: Annotated[str, typer.Option(help="ddpg, random, tpe or another method of `search`.")] = "ddpg",
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    backend: Annotated[str, typer.Option(help="local, or dask (an extra).")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler; a cluster here by default. Share the run folder.")
+    ] = None,
+    max_accuracy_drop: Drop = 0.005,
+    circuit_privacy: Annotated[str, typer.Option(help="none, rerandomise, uniform or flood:BITS.")] = "uniform",
+    sensitivity_images: Annotated[int, typer.Option(min=1, help="Images that judge each layer alone.")] = 1000,
+    calls: Annotated[int, typer.Option(min=1, help="Policies that each seed may price.")] = 1000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Solve every network on every deployment with every seed, over several processes or machines.
+
+    `--deployments` takes several values in a row: `--deployments a,b,wan a,a`.
+    """
+    from autoprivacy.agent.searching import Settings
+    from autoprivacy.cli import many_commands
+    from autoprivacy.models.deployments import Names
+
+    if backend not in {"local", "dask"}:
+        raise BadInput(f"--backend {backend}: choose local or dask")
+    if scheduler is not None and backend != "dask":
+        raise BadInput("--scheduler needs --backend dask")
+    settings = Settings(
+        max_accuracy_drop=max_accuracy_drop,
+        method=method,
+        circuit_privacy=circuit_privacy,
+        sensitivity_images=sensitivity_images,
+        most_priced=calls,
+        seed=seed,
+    )
+    many_commands.sweep_networks(
+        networks,
+        [Names.parse(each) for each in deployments],
+        seeds,
+        settings,
+        out,
+        workers,
+        "dask" if backend == "dask" else "local",
+        scheduler,
+        json=json,
+    )
 
 
 @policy_app.command("show")

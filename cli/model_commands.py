@@ -156,7 +156,7 @@ def _conclude(report: LatencyReport, html: Path | None, *, json: bool) -> None:
     if json:
         print_json(report)
     elif report.comparison is not None:
-        _show_comparison(report.comparison)
+        show_comparison(report.comparison)
         _warn(report)
     else:
         for each in report.estimates:
@@ -170,7 +170,8 @@ def _warn(report: LatencyReport) -> None:
         say(f"warning: {warning}")
 
 
-def _show_comparison(comparison: Comparison) -> None:
+def show_comparison(comparison: Comparison) -> None:
+    """A matrix of latencies, the best of each deployment, and regrets."""
     rows = [
         [
             name,

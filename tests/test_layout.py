@@ -19,6 +19,14 @@ MAY_USE = {
     "cli": {"common", "networks", "protocol", "hwprofiles", "profiler", "models", "agent"},
 }
 
+SPREADING = {
+    "joblib.Parallel",
+    "joblib.delayed",
+    "joblib.parallel_config",
+    "joblib.externals.loky.process_executor.TerminatedWorkerError",
+}
+"""What of joblib sends work to our own processes, and reads no files."""
+
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
 
@@ -86,7 +94,7 @@ def test_the_root_is_a_namespace() -> None:
 
 def unpickles(tree: ast.AST) -> list[str]:
     """What in `tree` could run code from a file."""
-    found = [module for module in imported(tree) if module.split(".")[0] in UNPICKLERS]
+    found = [module for module in imported(tree) if module.split(".")[0] in UNPICKLERS and module not in SPREADING]
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "weights_only"}:
             safe = node.arg == "weights_only"

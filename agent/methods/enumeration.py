@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoprivacy.agent.methods.interface import Pricer, Solution, infeasible
-from autoprivacy.agent.problem import Problem
+from autoprivacy.agent.methods.interface import Pricer, Solution
+from autoprivacy.agent.problem import Problem, infeasible
 from autoprivacy.common.errors import Refused
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
-from autoprivacy.agent.methods.interface import Solution, infeasible, solution_of
-from autoprivacy.agent.problem import Floats, Ints, Problem
+from autoprivacy.agent.methods.interface import Solution, solution_of
+from autoprivacy.agent.problem import Floats, Ints, Problem, infeasible
 from autoprivacy.common.errors import Refused
 
 

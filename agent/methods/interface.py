@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -62,11 +62,15 @@ class Pricer:
         Raises:
             Refused: if there was none.
         """
-        if self.best is None:
-            raise Refused("no policy that this method tried keeps the limit; allow a larger drop or another method")
-        penalty = int(self.problem.penalty(self.best[None])[0])
-        return Solution(self.best, self.best_s, penalty, self.priced, pricing_s=self.pricing_s)
+        return solution_found(self.problem, self.best, self.priced, self.pricing_s)
 
+
+DualMethod: TypeAlias = Callable[[Problem, float, np.random.Generator, int], Solution]
+"""Takes the problem, a latency budget in seconds, a generator and how many policies it may price: least penalty.
+
+Raises:
+    Refused: if it finds no policy so fast.
+"""
 
 Method: TypeAlias = Callable[[Problem, int, np.random.Generator, int], Solution]
 """Takes the problem, the budget in units, a generator, and how many policies it may price at most.
@@ -74,15 +78,6 @@ Method: TypeAlias = Callable[[Problem, int, np.random.Generator, int], Solution]
 Raises:
     Refused: if it finds no policy within the budget.
 """
-
-
-def infeasible(problem: Problem, budget: int) -> Refused:
-    """The answer where even the most accurate options together pass the budget."""
-    least = sum(int(layer.penalty.min()) for layer in problem.layers)
-    return Refused(
-        f"no policy keeps the drop within {budget / 1000:.3f} points: the most accurate options of all layers "
-        f"add up to {least / 1000:.3f} or more; allow that much"
-    )
 
 
 def solution_of(problem: Problem, policy: Ints, priced: int, *, proven: bool = False) -> Solution:
@@ -94,3 +89,14 @@ def solution_of(problem: Problem, policy: Ints, priced: int, *, proven: bool = F
         priced,
         proven,
     )
+
+
+def solution_found(problem: Problem, policy: Ints | None, priced: int, pricing_s: float) -> Solution:
+    """The best policy that a method met.
+
+    Raises:
+        Refused: if it met none.
+    """
+    if policy is None:
+        raise Refused("no policy that this method tried keeps the limit; allow a larger drop or another method")
+    return replace(solution_of(problem, policy, priced), pricing_s=pricing_s)

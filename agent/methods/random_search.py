@@ -1,31 +1,50 @@
-"""Random: policies drawn with options of random penalty limits, so that draws fall on both sides of the budget."""
+"""Random: episodes of the agent's environment with uniform actions; the first one spends least."""
+
+import time
 
 import numpy as np
 
-from autoprivacy.agent.methods.interface import Pricer, Solution
-from autoprivacy.agent.methods.starting import safest
-from autoprivacy.agent.problem import Ints, Problem
+from autoprivacy.agent.environment import Environment, within_drop, within_latency
+from autoprivacy.agent.methods.interface import Solution, solution_found
+from autoprivacy.agent.problem import Floats, Ints, Problem
 
 _AT_ONCE = 1024
 
 
 def solve(problem: Problem, budget: int, rng: np.random.Generator, most: int) -> Solution:
-    """The fastest of `most` draws within the budget, the most accurate policy being the first."""
-    pricer = Pricer(problem, most)
-    start = safest(problem, budget)
-    pricer.price(start[None][: pricer.left], budget)
-    order = [np.argsort(layer.penalty, kind="stable") for layer in problem.layers]
-    while pricer.left:
-        pricer.price(_drawn(problem, start, order, rng, min(_AT_ONCE, pricer.left)), budget)
-    return pricer.solution()
+    """The fastest of `most` episodes within the budget."""
+    return _best(within_drop(problem, budget), rng, most)
 
 
-def _drawn(problem: Problem, start: Ints, order: list[Ints], rng: np.random.Generator, count: int) -> Ints:
-    """Draws (count, layers): up to a penalty rank that a draw has in common; coupled layers often stay as they were."""
-    found = np.empty((count, len(problem.layers)), np.int64)
-    reach = rng.random(count)
-    stays = rng.random(found.shape) < rng.random((count, 1))
-    for index, layer in enumerate(problem.layers):
-        ranks = (rng.random(count) * np.maximum(1, reach * layer.size)).astype(np.int64)
-        found[:, index] = order[index][ranks]
-    return np.where(stays, start, found)
+def most_accurate(problem: Problem, latency_budget_s: float, rng: np.random.Generator, most: int) -> Solution:
+    """The policy of least penalty that takes at most `latency_budget_s`, of `most` episodes."""
+    return _best(within_latency(problem, latency_budget_s), rng, most)
+
+
+def random_episodes(environment: Environment, rng: np.random.Generator, count: int) -> tuple[Ints, Floats]:
+    """Policies (P, layers) of so many episodes, and what they cost (P,)."""
+    walk = environment.start(count)
+    while walk.layer < environment.layers:
+        environment.step(walk, rng.random((count, environment.action_size)))
+    policies = environment.policies(walk)
+    return policies, environment.costs(policies)
+
+
+def _best(environment: Environment, rng: np.random.Generator, most: int) -> Solution:
+    best, best_cost, priced, pricing_s = None, np.inf, 0, 0.0
+    while priced < most:
+        walk = environment.start(min(_AT_ONCE, most - priced))
+        while walk.layer < environment.layers:
+            action = rng.random((len(walk.cost), environment.action_size))
+            if not priced:
+                action[0] = 0.0
+            environment.step(walk, action)
+        policies = environment.policies(walk)
+        start = time.perf_counter()
+        costs = environment.costs(policies)
+        pricing_s += time.perf_counter() - start
+        priced += len(costs)
+        at = int(costs.argmin())
+        if costs[at] < best_cost:
+            best, best_cost = policies[at], float(costs[at])
+    return solution_found(environment.given, best, priced, pricing_s)

@@ -5,8 +5,7 @@ from itertools import combinations
 import numpy as np
 
 from autoprivacy.agent.methods import exact
-from autoprivacy.agent.methods.interface import infeasible
-from autoprivacy.agent.problem import Ints, Problem
+from autoprivacy.agent.problem import Ints, Problem, infeasible
 from autoprivacy.common.errors import Refused
 
 

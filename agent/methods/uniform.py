@@ -3,8 +3,8 @@
 import numpy as np
 
 from autoprivacy.agent.methods import enumeration, exact
-from autoprivacy.agent.methods.interface import Pricer, Solution, infeasible
-from autoprivacy.agent.problem import Problem
+from autoprivacy.agent.methods.interface import Pricer, Solution
+from autoprivacy.agent.problem import Problem, infeasible
 from autoprivacy.common.errors import Refused
 
 _FEW = 20_000

@@ -1,5 +1,7 @@
 """Random problems of every shape: chains, residual couplings, terms that forbid."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from autoprivacy.agent.problem import Ints, Layer, Problem, Term
@@ -45,3 +47,18 @@ def residual(seed: int, options: int = 4, *, forbid: float = 0.1) -> Problem:
         same,
     )
     return Problem(made, terms, 1.0)
+
+
+def with_traits(problem: Problem, penalty: int = 0) -> Problem:
+    """The same with two traits of every option and a fact of every layer, and so much more penalty."""
+    rng = np.random.default_rng(0)
+    layers = tuple(
+        replace(
+            each,
+            penalty=each.penalty + penalty,
+            traits=rng.choice([0.25, 0.5, 1.0], (each.size, 2)),
+            facts=(float(rng.random()),),
+        )
+        for each in problem.layers
+    )
+    return replace(problem, layers=layers, deployment=(0.5,))

@@ -43,8 +43,8 @@ COMMANDS = (
         "predict",
         "compare",
     ),
-    *("search", "policy show", "policy export", "key new", "certificate new", "serve", "infer", "confirm", "tune"),
-    "report",
+    *("search", "sweep", "policy show", "policy export"),
+    *("key new", "certificate new", "serve", "infer", "confirm", "tune", "report"),
 )
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 

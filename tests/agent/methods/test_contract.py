@@ -10,7 +10,7 @@ from autoprivacy.common.errors import BadInput, Refused
 from tests.agent.problems import chain, residual
 
 PROBLEMS = {"chain": chain(10), "forbidding chain": chain(11, forbid=0.15), "residual": residual(12)}
-MOST = {"enumeration": 10_000, "tpe": 25}
+MOST = {"enumeration": 10_000, "tpe": 25, "ddpg": 40}
 BUDGETS = (0, 25, 60, 1000)
 
 
