@@ -81,6 +81,7 @@ LAYERS_RULED: Final = "per layer at 2^-40"
 TOLERATED: Final = "per layer with tolerated errors"
 DELPHI: Final = "DELPHI's set, as published"
 UNIFORM_RUNGS: Final = (CHEETAH, UNIFORM_RULED, LAYERS_RULED, TOLERATED, BEST_UNIFORM)
+QUICK_RUNGS: Final = (CHEETAH, BEST_UNIFORM)
 FLOODED_RUNGS: Final = (DELPHI, "DELPHI's n and data limbs, best packing")
 
 TARGETS: Final = {
@@ -199,8 +200,8 @@ def groups_of(search: Search, stages: Stages, model: MachineModel, *, quick: boo
         over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
         more.append(_other(f"chosen for {WAN}", over.policy, found.policy))
     groups = [
-        _group(f"{name} uniform", found, UNIFORM_RUNGS, more),
-        _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS, []),
+        _group(f"{name} uniform", found, QUICK_RUNGS if quick else UNIFORM_RUNGS, more),
+        _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS[:1] if quick else FLOODED_RUNGS, []),
     ]
     if over is not None:
         here = _other("chosen for loopback", found.policy, over.policy)
