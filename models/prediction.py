@@ -184,7 +184,11 @@ def _link_seconds(transfers: list[Work], deployment: Deployment) -> Seconds:
     client = deployment.client_predictor
     if deployment.link is None or deployment.link.loopback:
         return client.correction(LINK)(added(transfers, client.seconds), len(transfers))
-    each = [deployment.link.message(transfer.bytes, up=transfer.state == "up") for transfer in transfers]
+    turns = [one.state != before.state for before, one in pairwise(transfers)]
+    each = [
+        deployment.link.message(transfer.bytes, up=transfer.state == "up", waited_for=turn)
+        for transfer, turn in zip(transfers, (True, *turns), strict=True)
+    ]
     return Seconds(sum(one.quiet_s for one in each), sum(one.typical_s for one in each))
 
 
