@@ -69,6 +69,8 @@ def jobs_of(seed: int, *, quick: bool) -> Jobs:
         found[f"layers {index}"] = {"index": index, "policies": POLICIES, "budget_s": 1.0 if quick else LAYERS_S}
     for name in ("digits-cnn",) if quick else NETWORKS:
         found[f"network {name}"] = {"network": name, "budget_s": 1.0 if quick else NETWORK_S[name]}
+    if not quick:
+        found["workers lenet5"] = {"network": "lenet5", "workers": 2, "budget_s": 8.0}
     common = {"seed": seed, "most_rounds": 3 if quick else MOST_ROUNDS}
     return {name: common | job for name, job in found.items()}
 
@@ -132,7 +134,7 @@ def _sessions(job: dict[str, Any], cases: list[Unseen]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"case": number, "schedule": "online", "over": "loopback"} for number in range(len(cases))
     ]
-    if "network" in job:
+    if "network" in job and "workers" not in job:
         small = job["network"] in {"digits-cnn", "lenet5"} and job["most_rounds"] == MOST_ROUNDS
         found.append({"case": 0, "schedule": "preprocessed", "over": "loopback"})
         found.append({"case": 1, "schedule": "online", "over": "lan"})

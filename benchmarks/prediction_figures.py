@@ -1,7 +1,7 @@
 """Figures of `benchmarks.prediction`: what models predict beside what was measured, as errors, intervals and order."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
@@ -17,11 +17,10 @@ from autoprivacy.models.machine_model import LAYER_LEVEL, NETWORK_LEVEL, Machine
 from autoprivacy.models.operation_model import OPERATION_LEVEL
 from autoprivacy.models.prediction import Components, Deployment, LayerPrediction, predict
 from autoprivacy.profiler.profile import sample_of
-from autoprivacy.profiler.statistics import quiet, typical
-from autoprivacy.protocol.plan import LayerPlan, Plan, plan_network
+from autoprivacy.profiler.statistics import quiet
 from benchmarks.document import Document, Target
 from benchmarks.prediction_baselines import formula_deployment, formula_of, uncorrected
-from benchmarks.prediction_party import cases_of
+from benchmarks.prediction_sessions import Session, sessions_of
 from benchmarks.unseen import setting_key
 
 TARGETS: Final = {
@@ -46,9 +45,6 @@ COMPONENTS: Final = {
     "ot": ("ot_s",),
     "link": ("link_s",),
 }
-HE, CLEAR, OT, GC, SPILL = range(5)
-"""Columns of `LayerTimes`; the sixth is the link."""
-
 WIDEST: Final = 3.0
 """Intervals are too wide if half of one is typically more than so many times the error."""
 
@@ -92,11 +88,12 @@ def add_figures(document: Document, jobs: dict[str, Any], known: dict[str, Any],
     deployments = {"loopback": Deployment(model, model)} | {
         name: Deployment(model, model, link) for name, link in links.items()
     }
-    sessions = list(_sessions(jobs, known, quiet_reference_s))
-    layers = [each for each in sessions if "layers" in each.job]
-    networks = [each for each in sessions if "network" in each.job]
+    sessions = list(sessions_of(jobs, known, quiet_reference_s, deployments))
+    layers = [each for each in sessions if each.job.startswith("layers")]
+    networks = [each for each in sessions if each.job.startswith("network")]
     document.context["layers"] = _add_layers(document, layers, deployments["loopback"], profile)
     document.context["networks"] = _add_networks(document, networks, deployments, profile)
+    document.context["workers"] = _workers([each for each in sessions if each.job.startswith("workers")], model)
     covered = [document.context[name]["coverage"] for name in ("operations", "layers", "networks")]
     document.figures["coverage_ok"] = float(all(each["ok"] for each in covered))
 
@@ -210,84 +207,6 @@ def _named(sample: Sample) -> str:
     return f"{sample.operation} {sample.kernel} {sizes}t={sample.t_bits} items={sample.items} values={sample.values}"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One policy of one network, run: its plan, and its runs at the machine's quiet speed (over loopback)."""
-
-    job: str
-    name: str
-    over: str
-    plan: Plan
-    runs: tuple[dict[str, Any], ...]
-    slowdowns: tuple[float, ...]
-
-    def typical(self, of: Callable[[dict[str, Any]], float]) -> float:
-        """The median over runs of something, levelled."""
-        return typical([of(run) / slow for run, slow in zip(self.runs, self.slowdowns, strict=True)])
-
-    def quiet(self, of: Callable[[dict[str, Any]], float]) -> float:
-        """The 5 % quantile over runs."""
-        return quiet([of(run) for run in self.runs])
-
-    @property
-    def latency_s(self) -> float:
-        """From image to logits."""
-        return self.typical(lambda run: run["online"]["latency_s"])
-
-    @property
-    def total_s(self) -> float:
-        """With what was done ahead."""
-        return self.typical(lambda run: sum(run[phase]["latency_s"] for phase, _ in self.phases))
-
-    @property
-    def phases(self) -> tuple[tuple[str, tuple[LayerPlan, ...]], ...]:
-        """Those that there are, with their plans."""
-        return (("online", self.plan.layers), *((("offline", self.plan.offline),) if self.plan.offline else ()))
-
-    def component_s(self, name: str) -> float:
-        """Seconds of one component, both phases together."""
-
-        def of(run: dict[str, Any]) -> float:
-            return sum(_components(run[phase], planned)[name] for phase, planned in self.phases)
-
-        return self.typical(of)
-
-
-def _sessions(jobs: dict[str, Any], known: dict[str, Any], quiet_reference_s: float) -> Iterable[Session]:
-    for job, held in known.items():
-        if not job.startswith(("layers", "network")):
-            continue
-        cases = cases_of(jobs[job])
-        for name, session in held.items():
-            case, runs = cases[session["case"]], session["runs"]
-            level = [run["reference_s"] / quiet_reference_s for run in runs]
-            yield Session(
-                job,
-                name,
-                session["over"],
-                plan_network(case.network, case.agreement, session["schedule"]),
-                tuple(runs),
-                tuple(level if session["over"] == "loopback" else [1.0] * len(runs)),
-            )
-
-
-def _components(phase: dict[str, Any], planned: Sequence[LayerPlan]) -> dict[str, float]:
-    """Seconds of a phase by component, as `profiler.layers.component_seconds`."""
-    client, server = np.array(phase["client"]), np.array(phase["server"])
-    hidden = sum(
-        layer.hidden_share * min(one, other)
-        for layer, one, other in zip(planned, client[:, GC], server[:, GC], strict=True)
-    )
-    found = {
-        "he": client[:, HE].sum() + server[:, [HE, CLEAR]].sum(),
-        "ot": client[:, OT].sum() + server[:, OT].sum(),
-        "garbling": client[:, GC].sum() + server[:, GC].sum(),
-    }
-    spilt = client[:, SPILL].sum() + server[:, SPILL].sum()
-    compute = sum(found.values()) + spilt - hidden
-    return found | {"compute": compute, "link": max(1e-6, phase["latency_s"] - compute)}
-
-
 def _add_layers(
     document: Document, sessions: Sequence[Session], deployment: Deployment, profile: MachineProfile
 ) -> dict[str, Any]:
@@ -299,7 +218,7 @@ def _add_layers(
             name: predict(session.plan, each).layers for name, each in (("", deployment), ("additive", plain))
         }
         for index, layer in enumerate(session.plan.layers):
-            measured = session.typical(lambda run, index=index: sum(run["online"]["client"][index]))  # type: ignore[misc]
+            measured = session.typical(session.layer_s(index))
             name = f"{session.job} {session.name} {layer.name}"
             own, slowdown = predictions[""][index], deployment.slowdown_median
             point = Point(name, own.components.total_s / slowdown, measured, own.high_s / own.components.total_s - 1)
@@ -307,7 +226,7 @@ def _add_layers(
             added = predictions["additive"][index].components.total_s / slowdown
             others["additive"].append(Point(name, added, measured))
             others["one_formula"].append(Point(name, formula(layer), measured))
-            undisturbed = session.quiet(lambda run, index=index: sum(run["online"]["client"][index]))  # type: ignore[misc]
+            undisturbed = session.quiet(session.layer_s(index))
             others["quiet"].append(Point(name, own.quiet_s, undisturbed))
     flat = [point for group in points.values() for point in group]
     ordered, pairs = order(points.values())
@@ -337,6 +256,19 @@ def _grouped(
     return [[by_name[point.name] for point in group] for group in points.values()]
 
 
+def _workers(sessions: Sequence[Session], model: MachineModel) -> dict[str, Any]:
+    """Networks whose server splits its layers among two processes."""
+    if not sessions:
+        return {}
+    both, alone = Deployment(model, model, workers=2), Deployment(model, model)
+    points, without = [], []
+    for session in sessions:
+        seconds = [predict(session.plan, each).latency_s / each.slowdown_median for each in (both, alone)]
+        points.append(Point(session.name, seconds[0], session.latency_s))
+        without.append(Point(session.name, seconds[1], session.latency_s))
+    return {"mape_pct": mape(points), "as_one_worker_mape_pct": mape(without), "points": _rows(points)}
+
+
 def _add_networks(
     document: Document, sessions: Sequence[Session], deployments: dict[str, Deployment], profile: MachineProfile
 ) -> dict[str, Any]:
@@ -353,8 +285,10 @@ def _add_networks(
         for component, names in COMPONENTS.items():
             seconds = sum(getattr(parts, each) for each in names) / slowdown
             others[component].append(Point(name, seconds, session.component_s(component)))
-        link_s = parts.link_s / slowdown
-        others["compute"].append(Point(name, total_s - link_s, session.component_s("compute")))
+        here = predict(session.plan, deployments["loopback"])
+        link_s = _added([*here.layers, *here.offline]).link_s
+        compute_s = (here.latency_s + here.offline_s - link_s) / deployment.slowdown_median
+        others["compute"].append(Point(name, compute_s, session.component_s("compute")))
         plain = predict(session.plan, uncorrected(deployment))
         others["additive"].append(Point(name, (plain.latency_s + plain.offline_s) / slowdown, session.total_s))
         formula = formula_deployment(deployment, profile)

@@ -12,6 +12,13 @@ class Software:
     seal: str
     kernels_version: int
 
+    @classmethod
+    def installed(cls, kernels_version: int) -> "Software":
+        """What runs here; whoever knows the kernels says their version."""
+        from importlib.metadata import version
+
+        return cls(seal=version("seal-python"), kernels_version=kernels_version)
+
 
 @record
 class Caches:

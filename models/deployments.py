@@ -5,10 +5,9 @@ A link is a folder with `link.json`, found by name like machine profiles; `loopb
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Final, Literal
 
-from autoprivacy.common.errors import BadInput, UnmodelledOperation
+from autoprivacy.common.errors import BadInput
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.link_profile import LinkProfile
@@ -124,33 +123,27 @@ def pair(servers: Sequence[str], clients: Sequence[str], links: Sequence[str]) -
     return [Names(*each) for each in zip(*whole, strict=True)]
 
 
-def installed_software() -> Software:
-    """The software that runs here: profiles of other software are stale."""
-    return Software(seal=version("seal-python"), kernels_version=KERNELS_VERSION)
-
-
 def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[NamedDeployment, ...]:
     """Deployments, ready to predict on; every machine is fitted once.
 
     Raises:
         BadInput: if there is no such profile, or it is damaged.
         ProfileMismatch: if a machine's profile is stale.
-        UnmodelledOperation: for more than one worker, which predictions do not know yet.
+        UnmodelledOperation: for more workers than the server's profile measured at once.
     """
-    if workers > 1:
-        raise UnmodelledOperation(f"--workers {workers}: predictions are of one worker so far; leave it out")
     fitted: dict[str, tuple[MachineProfile, MachineModel]] = {}
 
     def machine(name: str) -> tuple[MachineProfile, MachineModel]:
         if name not in fitted:
             profile = machine_profile.find(name)
-            check_fresh(profile, installed_software())
+            check_fresh(profile, Software.installed(KERNELS_VERSION))
             fitted[name] = profile, fit(profile)
         return fitted[name]
 
     found = []
     for each in names:
         server, client = machine(each.server), machine(each.client)
+        server[1].slowdown_of(workers)
         link = None if each.link == LOOPBACK else machine_profile.find_link(each.link)
         facts = DeploymentFacts(
             name=str(each),

@@ -46,9 +46,14 @@ class LinkModel:
     up: Direction
     down: Direction
 
-    def message(self, size: int, *, up: bool) -> Seconds:
-        """Seconds of one message of `size` bytes, headers included, until the other side has all of it."""
+    def message(self, size: int, *, up: bool, waited_for: bool = True) -> Seconds:
+        """Seconds of one message of `size` bytes, headers included, until the other side has all of it.
+
+        One that follows another of the same direction is not waited for: it comes behind it.
+        """
         own = (self.up if up else self.down)(size)
+        if not waited_for:
+            return own
         return Seconds(self.half_trip.quiet_s + own.quiet_s, self.half_trip.typical_s + own.typical_s)
 
 

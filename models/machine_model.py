@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import numpy as np
+
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun, Seconds, WorkDone
@@ -49,6 +51,20 @@ class MachineModel:
     layer_errors: tuple[float, ...]
     run_errors: tuple[float, ...]
     worker_slowdown: tuple[tuple[int, float], ...]
+
+    def slowdown_of(self, workers: int) -> float:
+        """How many times as long HE operations take while so many processes do them.
+
+        Raises:
+            UnmodelledOperation: if the profile did not measure so many at once.
+        """
+        most, _ = self.worker_slowdown[-1]
+        if workers > most:
+            raise UnmodelledOperation(
+                f"--workers {workers}: profile {self.profile_name} measured at most {most} processes at once; use fewer"
+            )
+        counts, slowdowns = zip(*self.worker_slowdown, strict=True)
+        return float(np.interp(workers, counts, slowdowns))
 
     def predictor(self) -> "Predictor":
         """The model, ready to be asked often."""
@@ -200,8 +216,6 @@ def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tup
 
 def _worker_slowdown(profile: MachineProfile) -> tuple[tuple[int, float], ...]:
     """Median slow-down of the server's HE operations by number of workers."""
-    import numpy as np
-
     found: dict[int, list[float]] = {1: [1.0]}
     for sample in (each for each in profile.parallel if each.operation not in END_TO_END):
         found.setdefault(sample.workers, []).append(sample.typical_slowdown)

@@ -6,8 +6,10 @@ sent, and evaluated (or kept) piece after piece, so most of that takes as long a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from math import ceil
 
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Seconds
@@ -101,9 +103,9 @@ class Prediction:
     `latency_s` is typical, from image to logits: what the machines take at the speed that they typically had when they
     were profiled. `offline_s` is what schedule `preprocessed` does ahead of each image (by layer in `offline`),
     `setup_s` what a session does once. [`low_s`, `high_s`] should hold the median of a measurement at that speed in
-    80 % of cases; `quiet_s` is what undisturbed machines take, `busy_s` what they take in their slowest 5 %. Memory is
-    beyond an idle interpreter, spills are files. `extrapolated` says what was asked for beyond what was measured, and
-    in what.
+    80 % of cases, [`offline_low_s`, `offline_high_s`] likewise; `quiet_s` is what undisturbed machines take, `busy_s`
+    what they take in their slowest 5 %. Memory is beyond an idle interpreter, spills are files. `extrapolated` says
+    what was asked for beyond what was measured, and in what.
     """
 
     latency_s: float
@@ -112,6 +114,8 @@ class Prediction:
     quiet_s: float
     busy_s: float
     offline_s: float
+    offline_low_s: float
+    offline_high_s: float
     setup_s: float
     layers: tuple[LayerPrediction, ...]
     offline: tuple[LayerPrediction, ...]
@@ -126,6 +130,36 @@ class Prediction:
     spill_server_bytes: int
     spill_client_bytes: int
     extrapolated: tuple[str, ...]
+
+
+INPUT_SIDE = frozenset({"receive", "receive_add_share", "to_ntt", "rotate"})
+"""What a worker does for every input that its responses read; rotations of responses are counted here too."""
+
+OUTPUT_SIDE = frozenset({"weighted_sum", "from_ntt", "swap_rows", "add", "respond"})
+
+
+def of_one_worker(work: Iterable[Work], together: int, workers: int) -> tuple[Work, ...]:
+    """A layer's work where its HE at the server is that of the busiest of so many workers.
+
+    Responses are split in order, as evenly as can be; workers that share inputs each handle them.
+    """
+    works = tuple(work)
+    responses = sum(each.calls for each in works if each.operation == "respond")
+    if workers == 1 or not responses:
+        return works
+    ends = [worker * responses // workers for worker in range(workers + 1)]
+    parts = [(first, last) for first, last in pairwise(ends) if last > first]
+    groups = max((last - 1) // together - first // together + 1 for first, last in parts)
+    shares = dict.fromkeys(INPUT_SIDE, groups / ceil(responses / together))
+    shares |= dict.fromkeys(OUTPUT_SIDE, max(last - first for first, last in parts) / responses)
+    return tuple(_shared(each, shares.get(each.operation, 1.0)) for each in works)
+
+
+def _shared(work: Work, share: float) -> Work:
+    if share == 1:
+        return work
+    calls, items, size = (ceil(share * count) for count in (work.calls, work.items, work.bytes))
+    return replace(work, calls=calls, items=items, bytes=size)
 
 
 def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Seconds]:
@@ -150,7 +184,11 @@ def _link_seconds(transfers: list[Work], deployment: Deployment) -> Seconds:
     client = deployment.client_predictor
     if deployment.link is None or deployment.link.loopback:
         return client.correction(LINK)(added(transfers, client.seconds), len(transfers))
-    each = [deployment.link.message(transfer.bytes, up=transfer.state == "up") for transfer in transfers]
+    turns = [one.state != before.state for before, one in pairwise(transfers)]
+    each = [
+        deployment.link.message(transfer.bytes, up=transfer.state == "up", waited_for=turn)
+        for transfer, turn in zip(transfers, (True, *turns), strict=True)
+    ]
     return Seconds(sum(one.quiet_s for one in each), sum(one.typical_s for one in each))
 
 
@@ -168,7 +206,10 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
     Raises:
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
-    parts = layer_seconds(layer.work, deployment)
+    parts = layer_seconds(of_one_worker(layer.work, layer.together, deployment.workers), deployment)
+    if "server_he_s" in parts:
+        own, factor = parts["server_he_s"], deployment.server.slowdown_of(deployment.workers)
+        parts["server_he_s"] = Seconds(factor * own.quiet_s, factor * own.typical_s)
     slowdown = deployment.slowdown_median
 
     def typical(*names: str) -> float:
@@ -218,14 +259,17 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
     if extrapolated:
         doubt *= EXTRAPOLATION
     setup = layer_seconds(plan.setup, deployment)
+    ahead_s = sum(layer.components.total_s for layer in offline)
     ahead, largest = plan.offline_traffic, max(_piece_bytes(layer) for layer in (*plan.layers, *plan.offline))
     return Prediction(
         latency_s=typical,
         low_s=typical / (1 + doubt),
         high_s=typical * (1 + doubt),
         quiet_s=min(quiet, typical),
-        busy_s=max(typical, quiet * max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)),
-        offline_s=sum(layer.components.total_s for layer in offline),
+        busy_s=max(typical, _busy_s(plan, quiet, deployment)),
+        offline_s=ahead_s,
+        offline_low_s=ahead_s / (1 + doubt),
+        offline_high_s=ahead_s * (1 + doubt),
         setup_s=deployment.slowdown_median * sum(each.typical_s for each in setup.values()),
         layers=layers,
         offline=offline,
@@ -241,6 +285,16 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
         spill_client_bytes=plan.client_spill_bytes,
         extrapolated=tuple(extrapolated),
     )
+
+
+def _busy_s(plan: Plan, quiet_s: float, deployment: Deployment) -> float:
+    """A spell slows machines down, and what their own loopback takes; any other link is as before."""
+    slowdown = max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)
+    if _is_loopback(deployment):
+        return slowdown * quiet_s
+    works = (work for layer in plan.layers for work in layer.work if work.operation == "transfer")
+    link_s = min(quiet_s, _link_seconds(list(works), deployment).quiet_s)
+    return slowdown * (quiet_s - link_s) + link_s
 
 
 def _piece_bytes(layer: LayerPlan) -> int:

@@ -74,7 +74,7 @@ def _virtualisation(flags: set[str]) -> str:
 
 def describe_software() -> Software:
     """The software that figures depend on."""
-    return Software(seal=version("seal-python"), kernels_version=KERNELS_VERSION)
+    return Software.installed(KERNELS_VERSION)
 
 
 def describe_libraries() -> dict[str, str]:

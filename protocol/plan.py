@@ -129,7 +129,8 @@ class LayerPlan:
     """One linear layer and the nonlinear layers after it, operation by operation, in the order they run.
 
     There are several circuits where channels drop different numbers of bits.
-    `weight_bytes` is what the server's encoded weights take in memory.
+    `weight_bytes` is what the server's encoded weights take in memory; so many responses as `together` says read the
+    same inputs, one after the other.
     """
 
     name: str
@@ -141,6 +142,7 @@ class LayerPlan:
     bytes_up: int
     bytes_down: int
     weight_bytes: int
+    together: int = 1
 
     @property
     def hidden_share(self) -> float:
@@ -297,7 +299,8 @@ def plan_layer(
         he("decrypt", counts.decrypt, answered, limbs=chosen.limbs[:kept], kept=kept, bytes=down - HEADER_BYTES),
     ]
     weight_bytes = counts.encode * product_bytes(n, chosen.limbs)
-    return LayerPlan(layer.name, tuple(each for each in work if each.calls), (), 1, 1, 1, up, down, weight_bytes)
+    done = tuple(each for each in work if each.calls)
+    return LayerPlan(layer.name, done, (), 1, 1, 1, up, down, weight_bytes, layout.out_parts)
 
 
 def _with_circuits(planned: LayerPlan, batches: tuple[Batch, ...], *, ahead: bool) -> LayerPlan:

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.hwprofiles.header import Software
 from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, LinkSummary, write_link
-from autoprivacy.models.deployments import installed_software
+from autoprivacy.protocol import KERNELS_VERSION
 from tests import synthetic
 
 ROUND_TRIP_S = 0.04
@@ -15,7 +16,7 @@ RATE_BYTES_PER_S = 5e7
 def write_machine(folder: Path, name: str, *, slower: float = 1.0, profile_id: str = "0123456789abcdef") -> None:
     """A machine `slower` times as slow as the synthetic one."""
     made = synthetic.profile(slower=slower)
-    header = replace(made.header, name=name, id=profile_id, software=installed_software())
+    header = replace(made.header, name=name, id=profile_id, software=Software.installed(KERNELS_VERSION))
     machine_profile.write(replace(made, header=header), folder / name)
 
 

@@ -152,6 +152,34 @@ def test_words_of_other_sizes_have_features_of_their_own() -> None:
     assert len(names_of(key_of(he("to_ntt", 1024, 26)))) == len(narrow)
 
 
+@pytest.mark.parametrize("limb_bits", [26, 53])
+def test_a_word_that_was_not_measured_costs_what_the_other_does(limb_bits: int) -> None:
+    """Known answer: 3 ns for each coefficient and limb, measured with one word only."""
+    samples = [synthetic.sample(he("to_ntt", n, limb_bits), 3e-9 * n) for n in (1024, 2048, 4096, 8192)]
+    (model,) = fit_operations(samples)
+    for bits in (26, 53):
+        assert model.quiet_s(he("to_ntt", 4096, bits)) == pytest.approx(3e-9 * 4096, rel=1e-6)
+
+
+def test_intervals_hold_their_share_of_errors() -> None:
+    """Of operations with few samples each, which err by a tenth at most."""
+    rng = np.random.default_rng(3)
+    names = ("ot_receive", "ot_send")
+    models = fit_operations(noisy(name, octave, rng) for name in names for octave in range(8))
+    for name, model in zip(names, models, strict=True):
+        fresh = [noisy(name, octave, rng) for octave in range(8)]
+        errors = [model.quiet_s(sample) / sample.quiet_s - 1 for sample in fresh]
+        assert np.mean(np.abs(errors) <= model.doubt) > 0.8
+        assert model.doubt < 0.5
+
+
+def noisy(operation: str, octave: int, rng: np.random.Generator) -> Sample:
+    items = 4096 << octave
+    return synthetic.sample(
+        WorkDone(operation, 0, 0, 1, items, bytes=16 * items), float(5e-9 * items * rng.uniform(0.9, 1.1))
+    )
+
+
 def test_an_unknown_operation_never_costs_nothing(models: dict[Key, OperationModel]) -> None:
     strange = WorkDone("bootstrap", 1024, 26, 1, 1, 1)
     for refused in (

@@ -127,7 +127,8 @@ def link(*, round_trip_s: float, rate: float) -> LinkModel:
 def test_a_declared_link_takes_half_a_round_trip_a_message_and_its_bytes(model: MachineModel, planned: Plan) -> None:
     near, far = predict(planned, Deployment(model, model)), link(round_trip_s=0.08, rate=1e6)
     found = predict(planned, Deployment(model, model, far))
-    messages = sum(layer.frames_up + layer.frames_down for layer in planned.layers)
+    # The logits come right behind the last response.
+    messages = sum(layer.frames_up + layer.frames_down for layer in planned.layers) - 1
     up = sum(layer.bytes_up for layer in planned.layers)
     down = sum(layer.bytes_down for layer in planned.layers)
     expected = messages * 0.04 + up / 1e6 + down / 0.5e6
@@ -135,6 +136,26 @@ def test_a_declared_link_takes_half_a_round_trip_a_message_and_its_bytes(model: 
     for one, other in zip(near.layers, found.layers, strict=True):
         alike = [replace(each.components, link_s=0.0, overlapped_s=0.0) for each in (one, other)]
         assert alike[0] == alike[1]
+
+
+@pytest.mark.parametrize("rate", [1e5, 1e12])
+def test_tables_take_as_long_as_the_slowest_of_making_sending_and_using_them(
+    model: MachineModel, agreement: Agreement, rate: float
+) -> None:
+    deployment = Deployment(model, model, link(round_trip_s=0.0, rate=rate))
+    layer = max(plan(agreement).layers, key=lambda layer: layer.hidden_share)
+    found = predict_layer(layer, deployment).components
+    tables = sum(work.bytes for work in layer.work if work.operation == "garble") / (rate / 2)
+    stages = [found.garble_s, found.evaluate_s, tables]
+    assert found.overlapped_s == pytest.approx(layer.hidden_share * (sum(stages) - max(stages)))
+    assert (max(stages) == tables) == (rate < 1e6)
+
+
+def test_a_spell_of_slow_down_leaves_a_link_as_it_is(model: MachineModel, planned: Plan) -> None:
+    slow = replace(model, slowdown_p95=3.0)
+    found = predict(planned, Deployment(slow, slow, link(round_trip_s=10.0, rate=1e12)))
+    assert found.latency_s <= found.busy_s < 1.1 * found.latency_s
+    assert predict(planned, Deployment(slow, slow)).busy_s > 2 * predict(planned, Deployment(slow, slow)).quiet_s
 
 
 def test_what_was_measured_is_not_called_extrapolated(model: MachineModel, planned: Plan) -> None:

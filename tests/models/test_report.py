@@ -304,7 +304,7 @@ def test_what_cannot_be_predicted_is_refused(folder: Path, tmp_path: Path, polic
         load_deployments([Names(str(tmp_path / "stale"), str(folder / "office"))])
     with pytest.raises(BadInput, match="nowhere"):
         load_deployments([Names(str(folder / "office"), str(folder / "office"), "nowhere")])
-    with pytest.raises(UnmodelledOperation, match="one worker"):
+    with pytest.raises(UnmodelledOperation, match="at most 1 processes"):
         load_deployments([named(folder, "office", "office")], workers=2)
     with pytest.raises(BadInput, match="at least one policy"):
         build_report("digits-cnn", [], deployments)

@@ -1,0 +1,109 @@
+"""Sessions of `benchmarks.prediction`: what was run, its plan, and seconds by component as they were measured."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autoprivacy.models.layer_model import hidden_s
+from autoprivacy.models.prediction import Deployment, tables_s
+from autoprivacy.profiler.statistics import quiet, typical
+from autoprivacy.protocol.plan import LayerPlan, Plan, plan_network
+from benchmarks.prediction_party import cases_of
+
+HE, CLEAR, OT, GC, SPILL = range(5)
+"""Columns of `LayerTimes`; the sixth is the link."""
+
+LEAST_LINK_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One policy of one network, run: its plan, and its runs at the machine's quiet speed (over loopback)."""
+
+    job: str
+    name: str
+    over: str
+    plan: Plan
+    deployment: Deployment
+    runs: tuple[dict[str, Any], ...]
+    slowdowns: tuple[float, ...]
+
+    def typical(self, of: Callable[[dict[str, Any]], float]) -> float:
+        """The median over runs of something, levelled."""
+        return typical([of(run) / slow for run, slow in zip(self.runs, self.slowdowns, strict=True)])
+
+    def quiet(self, of: Callable[[dict[str, Any]], float]) -> float:
+        """The 5 % quantile over runs."""
+        return quiet([of(run) for run in self.runs])
+
+    def layer_s(self, index: int) -> Callable[[dict[str, Any]], float]:
+        """Seconds of one layer in a run: all that the client's clock saw of it, waiting too."""
+        return lambda run: float(sum(run["online"]["client"][index]))
+
+    @property
+    def latency_s(self) -> float:
+        """From image to logits."""
+        return self.typical(lambda run: float(run["online"]["latency_s"]))
+
+    @property
+    def total_s(self) -> float:
+        """With what was done ahead."""
+        return self.typical(lambda run: sum(run[phase]["latency_s"] for phase, _ in self.phases))
+
+    @property
+    def phases(self) -> tuple[tuple[str, tuple[LayerPlan, ...]], ...]:
+        """Those that there are, with their plans."""
+        return (("online", self.plan.layers), *((("offline", self.plan.offline),) if self.plan.offline else ()))
+
+    def component_s(self, name: str) -> float:
+        """Seconds of one component, both phases together."""
+
+        def of(run: dict[str, Any]) -> float:
+            return sum(_components(run[phase], planned, self.deployment)[name] for phase, planned in self.phases)
+
+        return self.typical(of)
+
+
+def sessions_of(
+    jobs: dict[str, Any], known: dict[str, Any], quiet_reference_s: float, deployments: Mapping[str, Deployment]
+) -> Iterator[Session]:
+    """All sessions that were measured, by what the jobs say of them."""
+    for job, held in known.items():
+        if not job.startswith(("layers", "network", "workers")):
+            continue
+        cases = cases_of(jobs[job])
+        for name, session in held.items():
+            case, runs, over = cases[session["case"]], session["runs"], session["over"]
+            levels = [run["reference_s"] / quiet_reference_s for run in runs]
+            yield Session(
+                job,
+                name,
+                over,
+                plan_network(case.network, case.agreement, session["schedule"]),
+                deployments[over],
+                tuple(runs),
+                tuple(levels if over == "loopback" else [1.0] * len(runs)),
+            )
+
+
+def _components(phase: dict[str, Any], planned: Sequence[LayerPlan], deployment: Deployment) -> dict[str, float]:
+    """Seconds of a phase by component; the link is what no clock of either party accounts for.
+
+    `compute` is what machines alone would take: all but the link, what hides behind one another once.
+    """
+    client, server = np.array(phase["client"]), np.array(phase["server"])
+    hidden = alone = 0.0
+    for layer, mine, theirs in zip(planned, client, server, strict=True):
+        stages = [mine[GC], theirs[GC], mine[SPILL]]
+        alone += hidden_s(layer.work, stages)
+        hidden += hidden_s(layer.work, [*stages, tables_s(layer.work, deployment).typical_s])
+    found = {
+        "he": client[:, HE].sum() + server[:, [HE, CLEAR]].sum(),
+        "ot": client[:, OT].sum() + server[:, OT].sum(),
+        "garbling": client[:, GC].sum() + server[:, GC].sum(),
+    }
+    everything = sum(found.values()) + client[:, SPILL].sum() + server[:, SPILL].sum()
+    link_s = max(LEAST_LINK_S, phase["latency_s"] - everything + hidden)
+    return found | {"compute": everything - alone, "link": link_s}
