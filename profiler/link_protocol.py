@@ -7,6 +7,7 @@ other; every length is checked before it is used.
 import socket
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Literal
 
 from autoprivacy.common.errors import AutoPrivacyError, BadInput, ProtocolError
@@ -65,7 +66,28 @@ class Command:
 
 def send_command(channel: Channel, command: Command) -> None:
     """The client's side of a command."""
-    channel.send(Kind.COMMAND, to_json(command, indent=None).encode())
+    channel.send(Kind.COMMAND, _encoded(command))
+
+
+# Writing and reading JSON takes longer than a round trip on loopback: what is repeated is done once.
+@lru_cache(maxsize=256)
+def _encoded(command: Command) -> bytes:
+    return to_json(command, indent=None).encode()
+
+
+@lru_cache(maxsize=256)
+def _decoded(text: bytes) -> Command:
+    """A command that was asked for, checked.
+
+    Raises:
+        ProtocolError: if it is none, or takes too much.
+    """
+    try:
+        command = parse(Command, text, source="the client's command")
+    except BadInput as error:
+        raise ProtocolError(str(error)) from None
+    command.check()
+    return command
 
 
 def send_frames(channel: Channel, command: Command) -> None:
@@ -112,12 +134,7 @@ def converse(channel: Channel, key: bytes, profile: bytes) -> None:
     greet_as_server(channel, key, OFFER)
     garbler: Garbler | None = None
     while True:
-        text = channel.receive_at_most(Kind.COMMAND, MAX_COMMAND_BYTES)
-        try:
-            command = parse(Command, text, source="the client's command")
-        except BadInput as error:
-            raise ProtocolError(str(error)) from None
-        command.check()
+        command = _decoded(channel.receive_at_most(Kind.COMMAND, MAX_COMMAND_BYTES))
         if command.do == "end":
             return
         if command.do == "profile":
