@@ -7,8 +7,9 @@ median regret of one random episode; the best of as many random episodes, and th
 `transfer_calls_ratio`: calls until within 1 % of the optimum on another link, of agents that begin as those that
 learned over loopback, over those of agents that begin anew (medians; who never comes so near counts all calls).
 
-`resnet32` has no checkpoint: prices are its own, accuracy costs are those measured on resnet20, of the block at the
-same place (the last one for blocks beyond). Problem B, where whole policies are simulated, is on small networks.
+`resnet32` has no checkpoint: prices and couplings are its own, accuracy costs are assumed, those measured on minionn's
+layer at the same share of the depth: it tells how an agent copes with 34 coupled layers. Problem B, where whole
+policies are simulated, is on small networks.
 
 The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a --quick run takes the first stored. A
 full run is kept in runs/benchmark-agent and goes on there.
@@ -16,7 +17,6 @@ full run is kept in runs/benchmark-agent and goes on there.
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -65,27 +65,29 @@ JOINT_NETWORKS: Final = ("digits-cnn", "lenet5")
 JOINT_SIMULATED: Final = 20
 JOINT_WIDER: Final = 2
 SETTINGS: Final = Settings(max_accuracy_drop=0.005)
-IMAGES: Final = {"resnet20": 200}
-"""Images that judge each layer alone, where the usual thousand take too long."""
-
 RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-agent"
 
 
 def _search(name: str, deployment: Deployment, settings: Settings, folder: Path | None) -> Search:
-    settings = replace(settings, sensitivity_images=IMAGES.get(name, settings.sensitivity_images))
-    loaded = zoo.load(name)
-    return Search(loaded, data.splits(name), DeploymentPricing(deployment), settings, silent, folder=folder)
+    return Search(zoo.load(name), data.splits(name), DeploymentPricing(deployment), settings, silent, folder=folder)
 
 
 def _assumed(search: Search, deployment: Deployment) -> None:
-    """Give an untrained resnet32 the accuracy costs of resnet20."""
-    file = RUNS / "resnet32" / "sensitivities.json"
+    """Give an untrained network accuracy costs: those of minionn's layer at the same share of the depth."""
+    file = RUNS / search.trained.network.name / "sensitivities.json"
     if file.exists():
         return
-    measured = _search("resnet20", deployment, search.settings, RUNS / "resnet20").sensitivities()
-    drops = dict(measured.drops)
-    for what, drop in measured.drops.items():
-        drops |= {re.sub(r"\.block3\.", f".block{block}.", what): drop for block in (4, 5)}
+    other = _search("minionn", deployment, search.settings, RUNS / "minionn")
+    measured, ours, theirs = other.sensitivities(), search.coupling, other.coupling
+    last, last_there = len(ours.layers) - 1, len(theirs.layers) - 1
+    drops: dict[str, float] = {}
+    for number, layer in enumerate(ours.layers):
+        like = theirs.layers[round(number * last_there / last)]
+        for names in ((layer, like), (ours.origin_of[layer], theirs.origin_of[like])):
+            own, there = (f"{name} " for name in names)
+            costs = {what.removeprefix(there): drop for what, drop in measured.drops.items() if what.startswith(there)}
+            for what, drop in costs.items():
+                drops.setdefault(own + what, drop)
     made = Sensitivities(1, measured.version, search.trained.hash, measured.images, search.settings.seed, drops)
     save(made, file)
 
@@ -227,7 +229,7 @@ def _network(name: str, model: MachineModel, document: Document, *, quick: bool)
         "transfer_calls_ratio": float(np.median(ratios)),
     }
     document.figures |= {f"{name}_{figure}": value for figure, value in figures.items() if value is not None}
-    costs = "those of resnet20, assumed" if assumed else "measured"
+    costs = "assumed: those of minionn" if assumed else "measured"
     document.context[name] = found | {"transfer": transfers, "accuracy_costs": costs}
 
 
