@@ -198,7 +198,8 @@ def _alone(case: Case, tpe_seeds: int) -> dict[str, Any]:
 def _transfer(case: Case, other: Case) -> dict[str, Any]:
     """Calls until near the optimum of another deployment, begun anew and as the agents that learned on the first."""
     goal = NEAR * other.optimum_s
-    anew, carried = [], []
+    anew: list[int | None] = []
+    carried: list[int | None] = []
     for seed in range(case.seeds):
         for calls, known in ((anew, None), (carried, case.learned(seed).agent.arrays())):
             rng = np.random.default_rng(1000 + seed)
