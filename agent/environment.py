@@ -48,7 +48,8 @@ def action_of_share(share: Floats) -> Floats:
     found = REACH * np.log1p(share * np.expm1(SHARPNESS)) / SHARPNESS
     single = found.astype(np.float32)
     up = np.where(single < found, np.nextafter(single, np.float32(2)), single)
-    return np.minimum(up.astype(np.float64), 1.0)
+    actions: Floats = np.minimum(up.astype(np.float64), 1.0)
+    return actions
 
 
 def project(action: Floats, excess_cost: Floats, excess_spend: Floats, traits: Floats, slack: Floats) -> Ints:
@@ -119,7 +120,7 @@ class Environment:
     @property
     def action_size(self) -> int:
         """Components of an action."""
-        return 1 + self._traits[0].shape[1]
+        return 1 + int(self._traits[0].shape[1])
 
     @property
     def slack(self) -> float:
@@ -135,7 +136,7 @@ class Environment:
     @cached_property
     def observation_size(self) -> int:
         """Numbers that an agent sees."""
-        return self.observe(self.start(1)).shape[1]
+        return int(self.observe(self.start(1)).shape[1])
 
     def safest(self) -> Ints:
         """The policy (layers,) that spends least."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoprivacy.agent.problem import Floats
 from autoprivacy.common.records import record
 from autoprivacy.profiler.statistics import coverage_of_median_interval, median_interval
 
@@ -38,7 +39,7 @@ def regret_pct(cost: float, optimum: float) -> float:
     return 100 * (cost / optimum - 1)
 
 
-def calls_until(costs: Sequence[float], goal: float) -> int | None:
+def calls_until(costs: Sequence[float] | Floats, goal: float) -> int | None:
     """How many policies were priced until one cost at most `goal`; None if none did.
 
     >>> calls_until([3.0, 2.0, 1.5, 2.0], 2.0)

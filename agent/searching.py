@@ -307,7 +307,7 @@ def _keeping(search: Search, found_by: M, limit: str) -> M:
     name = f"agent-{limit}.npz"
     other = None if search.agents is None else search.agents / name
     begin_as = other if other is not None and other.exists() else None
-    return partial(found_by, file=search.folder / name, begin_as=begin_as)  # type: ignore[return-value, call-arg]
+    return partial(found_by, file=search.folder / name, begin_as=begin_as)  # type: ignore[call-arg]
 
 
 def check(settings: Settings) -> None:

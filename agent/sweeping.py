@@ -209,15 +209,15 @@ def _cluster(workers: int, backend: Backend, scheduler: str | None) -> Iterator[
             yield
         return
     try:
-        from dask.distributed import Client, LocalCluster
+        import dask.distributed as dask
     except ImportError:
         raise BadInput("--backend dask needs Dask; install it with: pip install 'autoprivacy[dask]'") from None
     if scheduler is not None:
-        with Client(scheduler), parallel_config(backend="dask"):
+        with dask.Client(scheduler), parallel_config(backend="dask"):
             yield
         return
-    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-    with cluster, Client(cluster), parallel_config(backend="dask"):
+    cluster = dask.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    with cluster, dask.Client(cluster), parallel_config(backend="dask"):
         yield
 
 

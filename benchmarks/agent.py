@@ -7,8 +7,9 @@ median regret of one random episode; the best of as many random episodes, and th
 `transfer_calls_ratio`: calls until within 1 % of the optimum on another link, of agents that begin as those that
 learned over loopback, over those of agents that begin anew (medians; who never comes so near counts all calls).
 
-`resnet32` has no checkpoint: prices are its own, accuracy costs are those measured on resnet20, of the block at the
-same place (the last one for blocks beyond). Problem B, where whole policies are simulated, is on small networks.
+`resnet32` has no checkpoint: prices and couplings are its own, accuracy costs are assumed, those measured on minionn's
+layer at the same share of the depth: it tells how an agent copes with 34 coupled layers. Problem B, where whole
+policies are simulated, is on small networks.
 
 The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a --quick run takes the first stored. A
 full run is kept in runs/benchmark-agent and goes on there.
@@ -16,7 +17,7 @@ full run is kept in runs/benchmark-agent and goes on there.
 
 import json
 import os
-import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -65,36 +66,54 @@ JOINT_NETWORKS: Final = ("digits-cnn", "lenet5")
 JOINT_SIMULATED: Final = 20
 JOINT_WIDER: Final = 2
 SETTINGS: Final = Settings(max_accuracy_drop=0.005)
-IMAGES: Final = {"resnet20": 200}
-"""Images that judge each layer alone, where the usual thousand take too long."""
-
 RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-agent"
 
 
 def _search(name: str, deployment: Deployment, settings: Settings, folder: Path | None) -> Search:
-    settings = replace(settings, sensitivity_images=IMAGES.get(name, settings.sensitivity_images))
-    loaded = zoo.load(name)
-    return Search(loaded, data.splits(name), DeploymentPricing(deployment), settings, silent, folder=folder)
+    return Search(zoo.load(name), data.splits(name), DeploymentPricing(deployment), settings, silent, folder=folder)
 
 
 def _assumed(search: Search, deployment: Deployment) -> None:
-    """Give an untrained resnet32 the accuracy costs of resnet20."""
-    file = RUNS / "resnet32" / "sensitivities.json"
+    """Give an untrained network accuracy costs: those of minionn's layer at the same share of the depth."""
+    file = RUNS / search.trained.network.name / "sensitivities.json"
     if file.exists():
         return
-    measured = _search("resnet20", deployment, search.settings, RUNS / "resnet20").sensitivities()
-    drops = dict(measured.drops)
-    for what, drop in measured.drops.items():
-        drops |= {re.sub(r"\.block3\.", f".block{block}.", what): drop for block in (4, 5)}
+    other = _search("minionn", deployment, search.settings, RUNS / "minionn")
+    measured, ours, theirs = other.sensitivities(), search.coupling, other.coupling
+    last, last_there = len(ours.layers) - 1, len(theirs.layers) - 1
+    drops: dict[str, float] = {}
+    for number, layer in enumerate(ours.layers):
+        like = theirs.layers[round(number * last_there / last)]
+        for names in ((layer, like), (ours.origin_of[layer], theirs.origin_of[like])):
+            own, there = (f"{name} " for name in names)
+            costs = {what.removeprefix(there): drop for what, drop in measured.drops.items() if what.startswith(there)}
+            for what, drop in costs.items():
+                drops.setdefault(own + what, drop)
     made = Sensitivities(1, measured.version, search.trained.hash, measured.images, search.settings.seed, drops)
     save(made, file)
 
 
-def _once(file: Path | None, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was made before, if its file is there."""
-    if file is not None and file.exists():
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return kept
+class OutOfTimeError(Exception):
+    """The budget is used up; what was made is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Makes what is not kept yet, until the time is up."""
+
+    until: float
+
+    def __call__(self, file: Path | None, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What was made before, if its file is there."""
+        if file is not None and file.exists():
+            kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return kept
+        if time.monotonic() > self.until:
+            raise OutOfTimeError
+        return _made(file, make)
+
+
+def _made(file: Path | None, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     made = make()
     if file is not None:
         write_atomic(file, json.dumps(made).encode())
@@ -110,6 +129,7 @@ class Case:
     seeds: int
     calls: int
     folder: Path | None
+    once: Once
 
     def file(self, name: str) -> Path | None:
         """Where something is kept."""
@@ -159,7 +179,7 @@ def _alone(case: Case, tpe_seeds: int) -> dict[str, Any]:
     methods = {"ddpg": (_ddpg, case.seeds), "random": (_random, case.seeds), "tpe": (_tpe, tpe_seeds)}
     found: dict[str, Any] = {"optimum_s": case.optimum_s, "calls": case.calls}
     for name, (solve, seeds) in methods.items():
-        rows = [_once(case.file(f"{name}-{seed}.json"), partial(solve, case, seed)) for seed in range(seeds)]
+        rows = [case.once(case.file(f"{name}-{seed}.json"), partial(solve, case, seed)) for seed in range(seeds)]
         regrets = [row["regret_pct"] for row in rows]
         found[name] = {what: [row[what] for row in rows] for what in rows[0]}
         found[name]["median_regret_pct"] = asdict(median_over(regrets))
@@ -178,7 +198,8 @@ def _alone(case: Case, tpe_seeds: int) -> dict[str, Any]:
 def _transfer(case: Case, other: Case) -> dict[str, Any]:
     """Calls until near the optimum of another deployment, begun anew and as the agents that learned on the first."""
     goal = NEAR * other.optimum_s
-    anew, carried = [], []
+    anew: list[int | None] = []
+    carried: list[int | None] = []
     for seed in range(case.seeds):
         for calls, known in ((anew, None), (carried, case.learned(seed).agent.arrays())):
             rng = np.random.default_rng(1000 + seed)
@@ -199,7 +220,7 @@ def _transfer(case: Case, other: Case) -> dict[str, Any]:
     }
 
 
-def _network(name: str, model: MachineModel, document: Document, *, quick: bool) -> None:
+def _network(name: str, model: MachineModel, document: Document, once: Once, *, quick: bool) -> None:
     deployment = Deployment(model, model)
     settings = (
         replace(SETTINGS, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200) if quick else SETTINGS
@@ -210,14 +231,14 @@ def _network(name: str, model: MachineModel, document: Document, *, quick: bool)
     if assumed:
         _assumed(search, deployment)
     budget = units(settings.max_accuracy_drop)
-    case = Case(search.tables().problem, budget, seeds, calls, _folder(name, model, quick=quick))
+    case = Case(search.tables().problem, budget, seeds, calls, _folder(name, model, quick=quick), once)
     found = _alone(case, 1 if quick else TPE_SEEDS[name])
     transfers = {}
     for link in LINKS[:1] if quick else LINKS:
         other = Deployment(model, model, fit_link(machine_profile.find_link(link)))
         tables = search.under(settings.circuit_privacy, DeploymentPricing(other)).tables()
-        there = Case(tables.problem, budget, seeds, calls, None)
-        transfers[link] = _once(case.file(f"transfer-{link}.json"), partial(_transfer, case, there))
+        there = Case(tables.problem, budget, seeds, calls, None, once)
+        transfers[link] = once(case.file(f"transfer-{link}.json"), partial(_transfer, case, there))
     ratios = [each["carried_median"]["median"] / each["anew_median"]["median"] for each in transfers.values()]
     figures = {
         "ddpg_regret_pct": found["ddpg"]["median_regret_pct"]["median"],
@@ -227,7 +248,7 @@ def _network(name: str, model: MachineModel, document: Document, *, quick: bool)
         "transfer_calls_ratio": float(np.median(ratios)),
     }
     document.figures |= {f"{name}_{figure}": value for figure, value in figures.items() if value is not None}
-    costs = "those of resnet20, assumed" if assumed else "measured"
+    costs = "assumed: those of minionn" if assumed else "measured"
     document.context[name] = found | {"transfer": transfers, "accuracy_costs": costs}
 
 
@@ -236,35 +257,38 @@ def _folder(name: str, model: MachineModel, *, quick: bool) -> Path | None:
     return None if quick else RUNS / name / model.profile_id
 
 
-def _joint(name: str, model: MachineModel, *, seeds: int, calls: int) -> dict[str, Any]:
+def _joint(name: str, model: MachineModel, once: Once) -> dict[str, Any]:
     """Problem B: whether policies that the agent, or random episodes, met beat the repaired exact solution."""
     search = _search(name, Deployment(model, model), SETTINGS, RUNS / name)
     tables = search.tables()
     best, drop, simulated = choose(search, tables)
-    budget = JOINT_WIDER * max(best.penalty, units(SETTINGS.max_accuracy_drop))
-    environment = within_drop(tables.problem, budget)
-    gains: dict[str, list[float]] = {"ddpg": [], "random": []}
-    told: dict[str, list[dict[str, Any]]] = {"ddpg": [], "random": []}
-    for seed in range(seeds):
-        run = trained(environment, np.random.default_rng(seed), calls)
-        met = {
-            "ddpg": (np.array(run.policies), np.array(run.costs)),
-            "random": random_episodes(environment, np.random.default_rng(seed), calls),
-        }
-        for method, (policies, seconds) in met.items():
-            found = beat(search, tables, best.latency_s, policies, seconds, most_simulated=JOINT_SIMULATED)
-            gains[method].append(100 * found.gain)
-            told[method].append(asdict(found))
+    environment = within_drop(tables.problem, JOINT_WIDER * max(best.penalty, units(SETTINGS.max_accuracy_drop)))
+
+    def judged(method: str, seed: int) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+        if method == "ddpg":
+            run = trained(environment, rng, CALLS)
+            policies, seconds = np.array(run.policies), np.array(run.costs)
+        else:
+            policies, seconds = random_episodes(environment, rng, CALLS)
+        return asdict(beat(search, tables, best.latency_s, policies, seconds, most_simulated=JOINT_SIMULATED))
+
+    told = {
+        method: [
+            once(RUNS / name / model.profile_id / f"joint-{method}-{seed}.json", partial(judged, method, seed))
+            for seed in range(SEEDS)
+        ]
+        for method in ("ddpg", "random")
+    }
+    gains = {method: [100 * row["gain"] for row in rows] for method, rows in told.items()}
+    paired = [own - other for own, other in zip(gains["ddpg"], gains["random"], strict=True)]
     return {
         "repaired_exact_s": best.latency_s,
         "repaired_exact_drop_upper": drop.upper,
         "simulated_by_exact": simulated,
         "simulated_at_most_by_others": JOINT_SIMULATED,
-        "ddpg_gain_pct": asdict(median_over(gains["ddpg"])),
-        "random_gain_pct": asdict(median_over(gains["random"])),
-        "ddpg_less_random_pct": asdict(
-            median_over([a - b for a, b in zip(gains["ddpg"], gains["random"], strict=True)])
-        ),
+        **{f"{method}_gain_pct": asdict(median_over(values)) for method, values in gains.items()},
+        "ddpg_less_random_pct": asdict(median_over(paired)),
         "seeds": told,
     }
 
@@ -278,10 +302,14 @@ def main() -> None:
         raise BadInput("no profile: set AUTOPRIVACY_BENCHMARK_PROFILE to this machine's (`autoprivacy profile`)")
     model = fit(machine_profile.find(named) if named else machine_profile.read(stored[0]))
     document = Document("agent", options.quick, TARGETS)
-    for network in ("digits-cnn",) if options.quick else NETWORKS:
-        _network(network, model, document, quick=options.quick)
-    if not options.quick:
-        document.context["problem_b"] = {name: _joint(name, model, seeds=SEEDS, calls=CALLS) for name in JOINT_NETWORKS}
+    once = Once(time.monotonic() + (np.inf if options.budget_s is None else options.budget_s))
+    try:
+        for network in ("digits-cnn",) if options.quick else NETWORKS:
+            _network(network, model, document, once, quick=options.quick)
+        if not options.quick:
+            document.context["problem_b"] = {name: _joint(name, model, once) for name in JOINT_NETWORKS}
+    except OutOfTimeError:
+        sys.exit("the time is up; the same command goes on")
     document.finish(options)
 
 

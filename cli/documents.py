@@ -15,6 +15,8 @@ from pydantic import TypeAdapter
 from autoprivacy.agent.choosing import Found
 from autoprivacy.agent.confirmed import Confirmation
 from autoprivacy.agent.story import Story
+from autoprivacy.agent.swapping import Swapped
+from autoprivacy.agent.sweeping import Sweep
 from autoprivacy.cli.data_commands import FetchReport, SetReport
 from autoprivacy.cli.networks_commands import NetworkReport, NetworkSummary
 from autoprivacy.cli.private_commands import InferenceReport
@@ -45,7 +47,8 @@ DOCUMENTS: Final[Mapping[str, Any]] = MappingProxyType(
         "fit": MachineModel,
         "predict": LatencyReport,
         "compare": LatencyReport,
-        "search": Found | Proof,
+        "search": Found | Proof | Swapped,
+        "sweep": Sweep,
         "policy show": Policy,
         "policy export": SealExport,
         "infer": InferenceReport,

@@ -6,6 +6,7 @@ from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.searching import Search, Settings
 from autoprivacy.agent.swapping import Swapped, swap
 from autoprivacy.common.progress import silent
+from autoprivacy.common.records import parse, to_json
 from autoprivacy.models.deployments import Names, load_deployments
 from autoprivacy.networks import data, load
 from tests.models.deployed import write_declared, write_machine
@@ -48,6 +49,10 @@ def test_regrets_say_what_it_costs_to_take_a_policy_elsewhere(run: tuple[Swapped
         comparison.deployments,
         comparison.deployments[::-1],
     }
+
+
+def test_what_was_found_is_a_document(run: tuple[Swapped, Path]) -> None:
+    assert parse(Swapped, to_json(run[0]), source="swapped") == run[0]
 
 
 def test_the_second_agent_begins_as_the_first(run: tuple[Swapped, Path]) -> None:

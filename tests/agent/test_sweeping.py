@@ -11,6 +11,7 @@ from autoprivacy.agent.searching import Settings
 from autoprivacy.agent.sweeping import Sweep, complete, sweep
 from autoprivacy.common.errors import Refused
 from autoprivacy.common.progress import silent
+from autoprivacy.common.records import parse, to_json
 from autoprivacy.models.deployments import Names
 from tests.agent.spreading import Scribble
 from tests.models.deployed import write_machine
@@ -94,6 +95,7 @@ def test_a_sweep_is_summed_up_and_goes_on(deployments: list[Names], tmp_path: Pa
 
     first = again(2)
     assert (first.cells, first.began_with) == (2, 0)
+    assert parse(Sweep, to_json(first), source="sweep") == first
     (row,) = first.rows
     assert row.found == 2
     assert row.latency_s is not None

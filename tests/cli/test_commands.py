@@ -570,6 +570,21 @@ def test_only_one_machine_can_confirm_a_search(refused: Callable[..., str], fold
     assert "confirm --peer" in refused(*arguments, "--confirm", "2")
 
 
+def test_several_deployments_and_sweeps_say_what_they_need(refused: Callable[..., str], folder: Path) -> None:
+    search = ("search", "digits-cnn", "--server", "a", "--server", "b", "--client", "c")
+    assert "needs a folder" in refused(*search, "--out", folder / "p.json")
+    assert "is for one deployment" in refused(*search, "--out", folder / "run", "--confirm", "2")
+    assert "takes no latency budget" in refused(
+        "search", "digits-cnn", "--server", "a", "--client", "b", "--out", folder / "p.json", "--method", "greedy",
+        *("--latency-budget", "1"),
+    )  # fmt: skip
+    sweep = ("sweep", "digits-cnn", "--deployments", "a,b", "--out", folder / "run")
+    assert "choose local or dask" in refused(*sweep, "--backend", "cloud")
+    assert "--backend dask" in refused(*sweep, "--scheduler", "tcp://127.0.0.1:1")
+    assert "must read SERVER,CLIENT" in refused("sweep", "digits-cnn", "--deployments", "a", "--out", folder / "run")
+    assert "nowhere" in refused("sweep", "digits-cnn", "--deployments", "nowhere,nowhere", "--out", folder / "run")
+
+
 def test_a_report_of_what_is_no_run_is_refused(refused: Callable[..., str], folder: Path) -> None:
     assert "run.json is missing" in refused("report", folder)
 
