@@ -95,7 +95,6 @@ TARGETS: Final = {
     }.items()
 }
 RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-headline"
-PARTIAL: Final = RESULTS / "headline.partial.json"
 
 
 T = TypeVar("T")
@@ -117,13 +116,14 @@ class Paused(Exception):  # noqa: N818 - nothing went wrong
 
 
 class Stages:
-    """What was done before with this profile and these networks, by name; a stage is kept as soon as it is done."""
+    """What was done before on one network with this profile, by name; a stage is kept as soon as it is done."""
 
-    def __init__(self, about: str, budget_s: float | None, *, kept: bool) -> None:
+    def __init__(self, network: str, about: str, left_s: float | None, *, kept: bool) -> None:
+        self.file = RESULTS / f"headline.{network}.partial.json"
         self._kept, self._about, self._done = kept, about, dict[str, str]()
-        self._budget_s, self._started = budget_s, time.monotonic()
-        if kept and PARTIAL.exists():
-            found = json.loads(PARTIAL.read_text(encoding="utf-8"))
+        self._left_s, self._started = left_s, time.monotonic()
+        if kept and self.file.exists():
+            found = json.loads(self.file.read_text(encoding="utf-8"))
             self._done = found["stages"] if found["about"] == about else {}
 
     def get(self, name: str) -> str | None:
@@ -137,7 +137,7 @@ class Stages:
             Paused: if the budget is spent.
         """
         spent_s = time.monotonic() - self._started
-        if self._budget_s is not None and spent_s > self._budget_s:
+        if self._left_s is not None and spent_s > self._left_s:
             raise Paused
         print(f"{spent_s:.0f} s: {name}", file=sys.stderr)
         return work()
@@ -146,7 +146,7 @@ class Stages:
         """Keep what a stage gave."""
         self._done[name] = text
         if self._kept:
-            write_atomic(PARTIAL, json.dumps({"about": self._about, "stages": self._done}).encode())
+            write_atomic(self.file, json.dumps({"about": self._about, "stages": self._done}).encode())
 
 
 def settings_of(name: str, *, quick: bool) -> Settings:
@@ -336,12 +336,13 @@ def main() -> None:
     options = parse_options(__doc__, prepare="do only what needs no quiet machine")
     model, profile = _model(options)
     networks = ("digits-cnn",) if options.quick else NETWORKS
-    about = " ".join((profile, *(load(name).hash for name in networks)))
+    started = time.monotonic()
     document = Document("headline", options.quick, TARGETS)
     document.conditions |= {"load_before": os.getloadavg()[0], "profile": profile, "interleaved": "policies of a group"}
-    stages = Stages(about, options.budget_s, kept=not options.quick)
     try:
         for name in networks:
+            left_s = None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
+            stages = Stages(name, f"{profile} {load(name).hash}", left_s, kept=not options.quick)
             _network(name, model, stages, document, options)
     except Paused:
         print("stopped; the same command goes on", file=sys.stderr)
