@@ -60,6 +60,7 @@ from benchmarks.headline_groups import (
     Group,
     Paused,
     Stages,
+    file_of,
     groups_of,
     judged,
     ruled_group,
@@ -146,7 +147,9 @@ def main() -> None:
     try:
         for name in networks:
             left_s = None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
-            stages = Stages(name, f"{profile} {load(name).hash}", left_s, kept=not options.quick)
+            stages = Stages(
+                name, f"{profile} {load(name).hash}", left_s, kept=not options.quick, prepares=options.prepare
+            )
             _network(name, model, stages, document, options)
     except Paused:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -155,6 +158,9 @@ def main() -> None:
         print("prepared; the same command without --prepare measures", file=sys.stderr)
         return
     document.finish(options)
+    if not options.quick:
+        for name in networks:
+            file_of(name).unlink()
 
 
 def _network(name: str, model: MachineModel, stages: Stages, document: Document, options: Namespace) -> None:

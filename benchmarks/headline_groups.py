@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from autoprivacy.agent.accuracy import AccuracyDrop, classify
 from autoprivacy.agent.bounds import paired_upper
 from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder, published, ruled
-from autoprivacy.agent.methods import METHODS
 from autoprivacy.agent.named_policies import FLOODING
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import UNIT, units
@@ -72,6 +72,11 @@ class Group:
     left_out: dict[str, str]
 
 
+def file_of(network: str) -> Path:
+    """Where stages of a network are kept until all is done."""
+    return RESULTS / f"headline.{network}.partial.json"
+
+
 class Paused(Exception):  # noqa: N818 - nothing went wrong
     """The time that was asked for is spent."""
 
@@ -79,8 +84,9 @@ class Paused(Exception):  # noqa: N818 - nothing went wrong
 class Stages:
     """What was done before on one network with this profile, by name; a stage is kept as soon as it is done."""
 
-    def __init__(self, network: str, about: str, left_s: float | None, *, kept: bool) -> None:
-        self.file = RESULTS / f"headline.{network}.partial.json"
+    def __init__(self, network: str, about: str, left_s: float | None, *, kept: bool, prepares: bool) -> None:
+        self.prepares = prepares
+        self.file = file_of(network)
         self._kept, self._about, self._done = kept, about, dict[str, str]()
         self._left_s, self._started = left_s, time.monotonic()
         if kept and self.file.exists():
@@ -213,11 +219,11 @@ def _found(search: Search, stages: Stages, name: str) -> Found:
 
 
 def _by_ddpg(search: Search, found: Found, stages: Stages) -> tuple[str, Policy] | None:
-    """What DDPG finds at the same budget; None where it finds the same, or does not exist."""
-    if "ddpg" not in METHODS:
-        return None
+    """What DDPG finds at the same budget; None where it finds the same, or was not prepared (it takes minutes)."""
     name = f"{search.trained.network.name} ddpg"
     known = stages.get(name)
+    if known is None and not stages.prepares:
+        return None
     if known is None:
         tables = search.tables()
         solution = stages.timed(name, lambda: solved(search, tables, units(found.additive_drop), "ddpg"))
