@@ -23,66 +23,49 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autoprivacy.agent.accuracy import AccuracyDrop, classify
-from autoprivacy.agent.bounds import paired_upper
 from autoprivacy.agent.confirmation import confirmed, run_privately
 from autoprivacy.agent.confirmed import Confirmation, Verdict, verdict
 from autoprivacy.agent.contenders import contender
-from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder
-from autoprivacy.agent.methods import METHODS
+from autoprivacy.agent.ladder import BEST_UNIFORM
 from autoprivacy.agent.named_policies import FLOODING
 from autoprivacy.agent.pricing import DeploymentPricing
-from autoprivacy.agent.problem import UNIT, units
-from autoprivacy.agent.searching import Search, Settings, solved
+from autoprivacy.agent.searching import Search
 from autoprivacy.agent.servers import LocalServers, route_over
-from autoprivacy.common.errors import BadInput, Refused
-from autoprivacy.common.files import write_atomic
+from autoprivacy.common.errors import BadInput
 from autoprivacy.common.progress import silent
-from autoprivacy.common.records import parse, record, to_json
+from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel, fit
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, load
-from autoprivacy.networks.integer_network import QuantisedNetwork
-from autoprivacy.protocol.agreeing import agree
-from autoprivacy.protocol.agreement import Agreement
-from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.transport import Route
-from benchmarks.document import RESULTS, Document, Target, commit, parse_options
-
-NETWORKS: Final = ("minionn", "resnet20")
-REPEATS: Final = 6
-"""Pairs of images: the fewest with a distribution-free interval at 95 %."""
-ERROR_DRAWS: Final = 5
-MOST_S: Final = 25.0
-"""What is predicted to take longer an image does not run: its prediction stands beside the rest."""
-SENSITIVITY_IMAGES: Final = {"minionn": 1000, "resnet20": 200}
-JUDGED_IMAGES: Final = 2000
-BUDGETS: Final = (0.8, 0.4, 0.2, 0.1, 0.0)
-"""Additive budgets that are tried, as shares of the limit."""
-WAN: Final = "wan-400mbps"
-"""Cheetah's WAN, emulated."""
-WAN_NETWORK: Final = "minionn"
-
-CHOSEN: Final = "per layer with tolerated errors and widths"
-DDPG: Final = "chosen by ddpg"
-CHEETAH: Final = "Cheetah's set"
-UNIFORM_RULED: Final = "best uniform set at 2^-40"
-LAYERS_RULED: Final = "per layer at 2^-40"
-TOLERATED: Final = "per layer with tolerated errors"
-DELPHI: Final = "DELPHI's set, as published"
-UNIFORM_RUNGS: Final = (CHEETAH, UNIFORM_RULED, LAYERS_RULED, TOLERATED, BEST_UNIFORM)
-QUICK_RUNGS: Final = (CHEETAH, BEST_UNIFORM)
-FLOODED_RUNGS: Final = (DELPHI, "DELPHI's n and data limbs, best packing")
+from benchmarks.document import Document, Target, commit, parse_options
+from benchmarks.headline_groups import (
+    CHEETAH,
+    CHOSEN,
+    DELPHI,
+    LAYERS_RULED,
+    NETWORKS,
+    REPEATS,
+    RULED,
+    TOLERATED,
+    UNIFORM_RULED,
+    Group,
+    Paused,
+    Stages,
+    file_of,
+    groups_of,
+    judged,
+    ruled_group,
+    settings_of,
+)
 
 TARGETS: Final = {
     f"{network}_{figure}": target
@@ -95,165 +78,6 @@ TARGETS: Final = {
     }.items()
 }
 RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-headline"
-PARTIAL: Final = RESULTS / "headline.partial.json"
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Policies that are compared: under one circuit privacy, over one link; the choice is the first."""
-
-    name: str
-    labels: tuple[str, ...]
-    policies: tuple[Policy, ...]
-    link: str | None
-    left_out: dict[str, str]
-
-
-class Paused(Exception):  # noqa: N818 - nothing went wrong
-    """The time that was asked for is spent."""
-
-
-class Stages:
-    """What was done before with this profile and these networks, by name; a stage is kept as soon as it is done."""
-
-    def __init__(self, about: str, budget_s: float | None, *, kept: bool) -> None:
-        self._kept, self._about, self._done = kept, about, dict[str, str]()
-        self._budget_s, self._started = budget_s, time.monotonic()
-        if kept and PARTIAL.exists():
-            found = json.loads(PARTIAL.read_text(encoding="utf-8"))
-            self._done = found["stages"] if found["about"] == about else {}
-
-    def get(self, name: str) -> str | None:
-        """What a stage gave."""
-        return self._done.get(name)
-
-    def timed(self, name: str, work: Callable[[], T]) -> T:
-        """Do the work of a stage, and say so.
-
-        Raises:
-            Paused: if the budget is spent.
-        """
-        spent_s = time.monotonic() - self._started
-        if self._budget_s is not None and spent_s > self._budget_s:
-            raise Paused
-        print(f"{spent_s:.0f} s: {name}", file=sys.stderr)
-        return work()
-
-    def keep(self, name: str, text: str) -> None:
-        """Keep what a stage gave."""
-        self._done[name] = text
-        if self._kept:
-            write_atomic(PARTIAL, json.dumps({"about": self._about, "stages": self._done}).encode())
-
-
-def settings_of(name: str, *, quick: bool) -> Settings:
-    """What is searched: everything, or a corner that takes seconds."""
-    if not quick:
-        return Settings(
-            max_accuracy_drop=0.005, sensitivity_images=SENSITIVITY_IMAGES[name], judged_images=JUDGED_IMAGES
-        )
-    return Settings(
-        max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
-    )
-
-
-@record
-class Found:
-    """What a search gave: the optimum at the greatest additive budget tried whose joint bound keeps the limit."""
-
-    policy: Policy
-    latency_s: float
-    additive_drop: float
-    drop: AccuracyDrop
-    ladder: tuple[Rung, ...]
-
-
-def find(search: Search) -> Found:
-    """The exact optimum of problem A and its ladder; additive budgets are halved until the joint simulation agrees.
-
-    Raises:
-        Refused: if no budget of those tried does.
-    """
-    limit, tables = search.settings.max_accuracy_drop, search.tables()
-    for share in BUDGETS:
-        best = solved(search, tables, units(share * limit))
-        if best is None:
-            continue
-        policy = search.policy(tables, best.policy, method_name="exact")
-        drop = search.simulate(policy)
-        if drop.upper <= limit:
-            return Found(policy, best.latency_s, best.penalty * UNIT, drop, ladder(search, best, judge=False))
-    raise Refused(f"no additive budget down to {BUDGETS[-1] * limit:.3%} keeps the joint drop below {limit:.2%}")
-
-
-def groups_of(search: Search, stages: Stages, model: MachineModel, *, quick: bool) -> list[Group]:
-    """What runs on a network; searches are stages."""
-    name = search.trained.network.name
-    found = _found(search, stages, f"{name} search")
-    flooded = _found(search.under(FLOODING), stages, f"{name} search {FLOODING}")
-    more, over = [_by_ddpg(search, found, stages)], None
-    if name == WAN_NETWORK and not quick:
-        deployment = Deployment(model, model, fit_link(machine_profile.find_link(WAN)))
-        over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
-        more.append(_other(f"chosen for {WAN}", over.policy, found.policy))
-    groups = [
-        _group(f"{name} uniform", found, QUICK_RUNGS if quick else UNIFORM_RUNGS, more),
-        _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS[:1] if quick else FLOODED_RUNGS, []),
-    ]
-    if over is not None:
-        here = _other("chosen for loopback", found.policy, over.policy)
-        groups.append(_group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), [here], link=WAN))
-    return groups
-
-
-def _other(label: str, policy: Policy, than: Policy) -> tuple[str, Policy] | None:
-    """A policy by its label, if it is another one."""
-    return None if policy.layers == than.layers else (label, policy)
-
-
-def _found(search: Search, stages: Stages, name: str) -> Found:
-    known = stages.get(name)
-    if known is None:
-        known = to_json(stages.timed(name, lambda: find(search)))
-        stages.keep(name, known)
-    return parse(Found, known, source=name)
-
-
-def _by_ddpg(search: Search, found: Found, stages: Stages) -> tuple[str, Policy] | None:
-    """What DDPG finds at the same budget; None where it finds the same, or does not exist."""
-    if "ddpg" not in METHODS:
-        return None
-    name = f"{search.trained.network.name} ddpg"
-    known = stages.get(name)
-    if known is None:
-        tables = search.tables()
-        solution = stages.timed(name, lambda: solved(search, tables, units(found.additive_drop), "ddpg"))
-        policy = None if solution is None else search.policy(tables, solution.policy, method_name="ddpg")
-        known = "" if policy is None else to_json(policy)
-        stages.keep(name, known)
-    if not known:
-        return None
-    policy = parse(Policy, known, source=name)
-    return _other(DDPG, policy, found.policy)
-
-
-def _group(
-    name: str, found: Found, rungs: Sequence[str], more: Sequence[tuple[str, Policy] | None], link: str | None = None
-) -> Group:
-    chosen, left_out = {CHOSEN: found.policy}, {}
-    for wanted in rungs:
-        rung = next(each for each in found.ladder if each.name == wanted)
-        if rung.policy is None or rung.circuit_privacy != found.policy.circuit_privacy or rung.latency_s is None:
-            left_out[wanted] = rung.note or "no price on this profile"
-        elif rung.latency_s > MOST_S:
-            left_out[wanted] = f"predicted to take {rung.latency_s:.1f} s an image; not run"
-        else:
-            chosen[wanted] = rung.policy
-    chosen |= dict(each for each in more if each is not None)
-    return Group(name, tuple(chosen), tuple(chosen.values()), link, left_out)
 
 
 def measured(group: Group, search: Search, model: MachineModel, repeats: int) -> Confirmation:
@@ -278,26 +102,6 @@ def measured(group: Group, search: Search, model: MachineModel, repeats: int) ->
     )
 
 
-def judged(search: Search, policy: Policy, stages: Stages) -> dict[str, Any]:
-    """The accuracy drop of the choice on the confirm split, paired; every draw of the errors is a stage."""
-    name, split, seed = search.trained.network.name, search.data.confirm, search.settings.seed + 1
-    network = search.quantiser.quantise(policy.widths())
-    agreement = agree(network, policy)
-
-    def right(stage: str, which: QuantisedNetwork, agreed: Agreement | None, draw: int) -> NDArray[np.bool_]:
-        known = stages.get(stage)
-        if known is None:
-            found = stages.timed(stage, lambda: classify(which, agreed, split.x, seed + draw) == split.y)
-            known = np.packbits(found).tobytes().hex()
-            stages.keep(stage, known)
-        return np.unpackbits(np.frombuffer(bytes.fromhex(known), np.uint8))[: len(split.y)].astype(bool)
-
-    before = right(f"{name} accuracy at 8 bits", search.coupling.baseline, None, 0)
-    after = np.array([right(f"{name} accuracy, draw {draw}", network, agreement, draw) for draw in range(ERROR_DRAWS)])
-    upper = paired_upper(before - after.mean(axis=0))
-    return asdict(AccuracyDrop(float(after.mean()), float(before.mean()), upper, len(split.y), ERROR_DRAWS))
-
-
 def cut(found: Confirmation | None, other: str, own: str = CHOSEN) -> float | None:
     """Percent of another policy's time that a policy saves, at the lower end of its interval (or at the median)."""
     by_label = {} if found is None else {each.label: each for each in found.policies}
@@ -318,13 +122,14 @@ def prediction_error(found: Sequence[Confirmation]) -> float:
 def figures_of(name: str, found: dict[str, Confirmation], drop: dict[str, Any]) -> dict[str, float]:
     """Those of one network."""
     uniform, flooded = found.get(f"{name} uniform"), found.get(f"{name} {FLOODING}")
-    own = [each for each in (uniform, flooded) if each is not None]
+    at_rule = uniform or found.get(f"{name} at 2^-40")
+    own = [each for each in (at_rule, flooded) if each is not None]
     figures = {
         "measured_cut_vs_delphi_set_pct": cut(flooded, DELPHI),
         "measured_cut_vs_cheetah_set_pct": cut(uniform, CHEETAH),
         "measured_cut_vs_best_uniform_pct": cut(uniform, BEST_UNIFORM),
         "tolerated_error_gain_pct": cut(uniform, LAYERS_RULED, TOLERATED),
-        "per_layer_gain_pct": cut(uniform, UNIFORM_RULED, LAYERS_RULED),
+        "per_layer_gain_pct": cut(at_rule, UNIFORM_RULED, LAYERS_RULED),
         "abs_prediction_error_pct": prediction_error(own) if own else None,
         "accuracy_drop_upper_points": 100 * drop["upper"] if drop else None,
     }
@@ -336,12 +141,15 @@ def main() -> None:
     options = parse_options(__doc__, prepare="do only what needs no quiet machine")
     model, profile = _model(options)
     networks = ("digits-cnn",) if options.quick else NETWORKS
-    about = " ".join((profile, *(load(name).hash for name in networks)))
+    started = time.monotonic()
     document = Document("headline", options.quick, TARGETS)
     document.conditions |= {"load_before": os.getloadavg()[0], "profile": profile, "interleaved": "policies of a group"}
-    stages = Stages(about, options.budget_s, kept=not options.quick)
     try:
         for name in networks:
+            left_s = None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
+            stages = Stages(
+                name, f"{profile} {load(name).hash}", left_s, kept=not options.quick, prepares=options.prepare
+            )
             _network(name, model, stages, document, options)
     except Paused:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -350,6 +158,9 @@ def main() -> None:
         print("prepared; the same command without --prepare measures", file=sys.stderr)
         return
     document.finish(options)
+    if not options.quick:
+        for name in networks:
+            file_of(name).unlink()
 
 
 def _network(name: str, model: MachineModel, stages: Stages, document: Document, options: Namespace) -> None:
@@ -363,15 +174,17 @@ def _network(name: str, model: MachineModel, stages: Stages, document: Document,
         (model.profile_id,),
         None if options.quick else RUNS / name,
     )
-    groups = groups_of(search, stages, model, quick=options.quick)
+    whole = name not in RULED
+    groups = groups_of(search, stages, model, quick=options.quick) if whole else [ruled_group(search, stages)]
     repeats = 2 if options.quick else REPEATS
     found = {
         group.name: _measured(group, search, model, stages, repeats) for group in ([] if options.prepare else groups)
     }
-    drop = {} if options.quick else judged(search, groups[0].policies[0], stages)
+    drop = {} if options.quick or not whole else judged(search, groups[0].policies[0], stages)
     document.figures |= figures_of(name, found, drop)
     document.context[name] = {
         "accuracy": drop,
+        "cut_at_2^-40_vs_cheetah_set_pct": {group: cut(each, CHEETAH, LAYERS_RULED) for group, each in found.items()},
         "measured": {group: json.loads(to_json(each)) for group, each in found.items()},
         "left_out": {group.name: group.left_out for group in groups},
         "policies": {

@@ -13,7 +13,7 @@ from typing import Any, Final
 from autoprivacy.common.files import write_atomic
 from autoprivacy.models.report.text import seconds
 from benchmarks.document import result_file
-from benchmarks.headline import CHOSEN
+from benchmarks.headline_groups import CHOSEN
 
 PLOT: Final = Path(__file__).parent.parent / "docs" / "headline.svg"
 LEFT: Final = 330

@@ -1,0 +1,272 @@
+"""What the benchmark `headline` compares: searches, groups of policies, accuracy; each a stage that is kept."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprivacy.agent.accuracy import AccuracyDrop, classify
+from autoprivacy.agent.bounds import paired_upper
+from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder, published, ruled
+from autoprivacy.agent.named_policies import FLOODING
+from autoprivacy.agent.pricing import DeploymentPricing
+from autoprivacy.agent.problem import UNIT, units
+from autoprivacy.agent.searching import Search, Settings, solved
+from autoprivacy.common.errors import Refused
+from autoprivacy.common.files import write_atomic
+from autoprivacy.common.records import parse, record, to_json
+from autoprivacy.hwprofiles import machine_profile
+from autoprivacy.models.link_model import fit_link
+from autoprivacy.models.machine_model import MachineModel
+from autoprivacy.models.prediction import Deployment
+from autoprivacy.networks.integer_network import QuantisedNetwork
+from autoprivacy.protocol.agreeing import agree
+from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.policy import Policy
+from benchmarks.document import RESULTS
+
+NETWORKS: Final = ("minionn", "resnet20")
+RULED: Final = ("resnet20",)
+"""Networks whose sensitivities were not measured yet: at 8 bits and 2^-40 none are needed, so that is what runs."""
+REPEATS: Final = 6
+"""Pairs of images: the fewest with a distribution-free interval at 95 %."""
+ERROR_DRAWS: Final = 5
+MOST_S: Final = 25.0
+"""What is predicted to take longer an image does not run: its prediction stands beside the rest."""
+SENSITIVITY_IMAGES: Final = {"minionn": 1000, "resnet20": 200}
+JUDGED_IMAGES: Final = 2000
+BUDGETS: Final = (0.8, 0.4, 0.2, 0.1, 0.0)
+"""Additive budgets that are tried, as shares of the limit."""
+WAN: Final = "wan-400mbps"
+"""Cheetah's WAN, emulated."""
+WAN_NETWORK: Final = "minionn"
+
+CHOSEN: Final = "per layer with tolerated errors and widths"
+DDPG: Final = "chosen by ddpg"
+CHEETAH: Final = "Cheetah's set"
+UNIFORM_RULED: Final = "best uniform set at 2^-40"
+LAYERS_RULED: Final = "per layer at 2^-40"
+TOLERATED: Final = "per layer with tolerated errors"
+DELPHI: Final = "DELPHI's set, as published"
+UNIFORM_RUNGS: Final = (CHEETAH, UNIFORM_RULED, LAYERS_RULED, TOLERATED, BEST_UNIFORM)
+QUICK_RUNGS: Final = (CHEETAH, BEST_UNIFORM)
+FLOODED_RUNGS: Final = (DELPHI, "DELPHI's n and data limbs, best packing")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Policies that are compared: under one circuit privacy, over one link; the choice is the first."""
+
+    name: str
+    labels: tuple[str, ...]
+    policies: tuple[Policy, ...]
+    link: str | None
+    left_out: dict[str, str]
+
+
+def file_of(network: str) -> Path:
+    """Where stages of a network are kept until all is done."""
+    return RESULTS / f"headline.{network}.partial.json"
+
+
+class Paused(Exception):  # noqa: N818 - nothing went wrong
+    """The time that was asked for is spent."""
+
+
+class Stages:
+    """What was done before on one network with this profile, by name; a stage is kept as soon as it is done."""
+
+    def __init__(self, network: str, about: str, left_s: float | None, *, kept: bool, prepares: bool) -> None:
+        self.prepares = prepares
+        self.file = file_of(network)
+        self._kept, self._about, self._done = kept, about, dict[str, str]()
+        self._left_s, self._started = left_s, time.monotonic()
+        if kept and self.file.exists():
+            found = json.loads(self.file.read_text(encoding="utf-8"))
+            self._done = found["stages"] if found["about"] == about else {}
+
+    def get(self, name: str) -> str | None:
+        """What a stage gave."""
+        return self._done.get(name)
+
+    def timed(self, name: str, work: Callable[[], T]) -> T:
+        """Do the work of a stage, and say so.
+
+        Raises:
+            Paused: if the budget is spent.
+        """
+        spent_s = time.monotonic() - self._started
+        if self._left_s is not None and spent_s > self._left_s:
+            raise Paused
+        print(f"{spent_s:.0f} s: {name}", file=sys.stderr)
+        return work()
+
+    def keep(self, name: str, text: str) -> None:
+        """Keep what a stage gave."""
+        self._done[name] = text
+        if self._kept:
+            write_atomic(self.file, json.dumps({"about": self._about, "stages": self._done}).encode())
+
+
+def settings_of(name: str, *, quick: bool) -> Settings:
+    """What is searched: everything, or a corner that takes seconds."""
+    if not quick:
+        return Settings(
+            max_accuracy_drop=0.005, sensitivity_images=SENSITIVITY_IMAGES[name], judged_images=JUDGED_IMAGES
+        )
+    return Settings(
+        max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
+    )
+
+
+@record
+class Found:
+    """What a search gave: the optimum at the greatest additive budget tried whose joint bound keeps the limit."""
+
+    policy: Policy
+    latency_s: float
+    additive_drop: float
+    drop: AccuracyDrop
+    ladder: tuple[Rung, ...]
+
+
+def find(search: Search) -> Found:
+    """The exact optimum of problem A and its ladder; additive budgets are halved until the joint simulation agrees.
+
+    Raises:
+        Refused: if no budget of those tried does.
+    """
+    limit, tables = search.settings.max_accuracy_drop, search.tables()
+    for share in BUDGETS:
+        best = solved(search, tables, units(share * limit))
+        if best is None:
+            continue
+        policy = search.policy(tables, best.policy, method_name="exact")
+        drop = search.simulate(policy)
+        if drop.upper <= limit:
+            return Found(policy, best.latency_s, best.penalty * UNIT, drop, ladder(search, best, judge=False))
+    raise Refused(f"no additive budget down to {BUDGETS[-1] * limit:.3%} keeps the joint drop below {limit:.2%}")
+
+
+@record
+class RuledPolicies:
+    """By label."""
+
+    policies: dict[str, Policy]
+
+
+def ruled_group(search: Search, stages: Stages) -> Group:
+    """What needs no sensitivities: Cheetah's set, and the best sets at 2^-40 and 8 bits, one for all and per layer."""
+    name = search.trained.network.name
+
+    def policies() -> dict[str, Policy]:
+        tables = search.surrogate().only(ruled(search)).with_penalties(lambda *_: 0.0)
+        found = {}
+        for label, method in ((LAYERS_RULED, "exact"), (UNIFORM_RULED, "uniform")):
+            solution = solved(search, tables, 0, method)
+            if solution is not None:
+                found[label] = search.policy(tables, solution.policy, method_name=method)
+        cheetah = next(rung for rung in published(search) if rung.name == CHEETAH)
+        return found if cheetah.policy is None or cheetah.latency_s is None else found | {CHEETAH: cheetah.policy}
+
+    known = stages.get(f"{name} ruled")
+    if known is None:
+        known = to_json(RuledPolicies(stages.timed(f"{name} ruled", policies)))
+        stages.keep(f"{name} ruled", known)
+    found = parse(RuledPolicies, known, source=name).policies
+    return Group(f"{name} at 2^-40", tuple(found), tuple(found.values()), None, {})
+
+
+def groups_of(search: Search, stages: Stages, model: MachineModel, *, quick: bool) -> list[Group]:
+    """What runs on a network; searches are stages."""
+    name = search.trained.network.name
+    found = _found(search, stages, f"{name} search")
+    flooded = _found(search.under(FLOODING), stages, f"{name} search {FLOODING}")
+    more, over = [_by_ddpg(search, found, stages)], None
+    if name == WAN_NETWORK and not quick:
+        deployment = Deployment(model, model, fit_link(machine_profile.find_link(WAN)))
+        over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
+        more.append(_other(f"chosen for {WAN}", over.policy, found.policy))
+    groups = [
+        _group(f"{name} uniform", found, QUICK_RUNGS if quick else UNIFORM_RUNGS, more),
+        _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS[:1] if quick else FLOODED_RUNGS, []),
+    ]
+    if over is not None:
+        here = _other("chosen for loopback", found.policy, over.policy)
+        groups.append(_group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), [here], link=WAN))
+    return groups
+
+
+def _other(label: str, policy: Policy, than: Policy) -> tuple[str, Policy] | None:
+    """A policy by its label, if it is another one."""
+    return None if policy.layers == than.layers else (label, policy)
+
+
+def _found(search: Search, stages: Stages, name: str) -> Found:
+    known = stages.get(name)
+    if known is None:
+        known = to_json(stages.timed(name, lambda: find(search)))
+        stages.keep(name, known)
+    return parse(Found, known, source=name)
+
+
+def _by_ddpg(search: Search, found: Found, stages: Stages) -> tuple[str, Policy] | None:
+    """What DDPG finds at the same budget; None where it finds the same, or was not prepared (it takes minutes)."""
+    name = f"{search.trained.network.name} ddpg"
+    known = stages.get(name)
+    if known is None and not stages.prepares:
+        return None
+    if known is None:
+        tables = search.tables()
+        solution = stages.timed(name, lambda: solved(search, tables, units(found.additive_drop), "ddpg"))
+        policy = None if solution is None else search.policy(tables, solution.policy, method_name="ddpg")
+        known = "" if policy is None else to_json(policy)
+        stages.keep(name, known)
+    if not known:
+        return None
+    policy = parse(Policy, known, source=name)
+    return _other(DDPG, policy, found.policy)
+
+
+def _group(
+    name: str, found: Found, rungs: Sequence[str], more: Sequence[tuple[str, Policy] | None], link: str | None = None
+) -> Group:
+    chosen, left_out = {CHOSEN: found.policy}, {}
+    for wanted in rungs:
+        rung = next(each for each in found.ladder if each.name == wanted)
+        if rung.policy is None or rung.circuit_privacy != found.policy.circuit_privacy or rung.latency_s is None:
+            left_out[wanted] = rung.note or "no price on this profile"
+        elif rung.latency_s > MOST_S:
+            left_out[wanted] = f"predicted to take {rung.latency_s:.1f} s an image; not run"
+        else:
+            chosen[wanted] = rung.policy
+    chosen |= dict(each for each in more if each is not None)
+    return Group(name, tuple(chosen), tuple(chosen.values()), link, left_out)
+
+
+def judged(search: Search, policy: Policy, stages: Stages) -> dict[str, Any]:
+    """The accuracy drop of the choice on the confirm split, paired; every draw of the errors is a stage."""
+    name, split, seed = search.trained.network.name, search.data.confirm, search.settings.seed + 1
+    network = search.quantiser.quantise(policy.widths())
+    agreement = agree(network, policy)
+
+    def right(stage: str, which: QuantisedNetwork, agreed: Agreement | None, draw: int) -> NDArray[np.bool_]:
+        known = stages.get(stage)
+        if known is None:
+            found = stages.timed(stage, lambda: classify(which, agreed, split.x, seed + draw) == split.y)
+            known = np.packbits(found).tobytes().hex()
+            stages.keep(stage, known)
+        return np.unpackbits(np.frombuffer(bytes.fromhex(known), np.uint8))[: len(split.y)].astype(bool)
+
+    before = right(f"{name} accuracy at 8 bits", search.coupling.baseline, None, 0)
+    after = np.array([right(f"{name} accuracy, draw {draw}", network, agreement, draw) for draw in range(ERROR_DRAWS)])
+    upper = paired_upper(before - after.mean(axis=0))
+    return asdict(AccuracyDrop(float(after.mean()), float(before.mean()), upper, len(split.y), ERROR_DRAWS))
