@@ -12,8 +12,8 @@ from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.exchange import import_bytes
 from autoprivacy.hwprofiles.link_profile import LinkProfile, read_link, write_link
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, check_fresh
+from autoprivacy.models.fitted import fitted
 from autoprivacy.models.link_model import fit_link
-from autoprivacy.models.machine_model import fit
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.profiler.check import check
 from autoprivacy.profiler.link import STEPS, LinkMeter, measure_link
@@ -50,8 +50,8 @@ class Machines:
 
     def deployment(self) -> Deployment:
         """The models of all three."""
-        client = fit(self.client)
-        server = client if self.server is self.client else fit(self.server)
+        client = fitted(self.client)
+        server = client if self.server is self.client else fitted(self.server)
         return Deployment(server, client, None if self.link is None else fit_link(self.link))
 
 

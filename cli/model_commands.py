@@ -11,6 +11,7 @@ from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.comparison import Comparison, Objective
 from autoprivacy.models.deployments import Names
 from autoprivacy.models.export import cost_table, heir_cost_model
+from autoprivacy.models.fitted import fitted
 from autoprivacy.models.latency import report_on
 from autoprivacy.models.latency_report import LatencyReport
 from autoprivacy.models.machine_model import MachineModel
@@ -26,7 +27,7 @@ def model_of(name: str) -> MachineModel:
     """The latency model of a stored profile; refused if the profile is stale."""
     found = machine_profile.find(name)
     machine_profile.check_fresh(found, describe_software())
-    return fit_model(found)
+    return fitted(found)
 
 
 def fit_profile(

@@ -21,9 +21,9 @@ from autoprivacy.common.files import check_writable
 from autoprivacy.common.records import record, save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.deployments import LOOPBACK
+from autoprivacy.models.fitted import fitted
 from autoprivacy.models.latency_report import labels
 from autoprivacy.models.link_model import fit_link
-from autoprivacy.models.machine_model import fit
 from autoprivacy.models.prediction import Deployment, predict, used_components
 from autoprivacy.networks import zoo
 from autoprivacy.networks.user_data import splits_for
@@ -76,7 +76,7 @@ def confirm_policies(
     machine_profile.check_fresh(here, describe_software())
     if not unchecked:
         must_hold(here, progress)
-    model = fit(here)
+    model = fitted(here)
     between = None if link is None else machine_profile.find_link(link)
     deployment = Deployment(
         model if server_profile is None else model_of(server_profile),

@@ -12,8 +12,9 @@ from autoprivacy.common.records import record
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.link_profile import LinkProfile
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, Software, check_fresh
+from autoprivacy.models.fitted import fitted
 from autoprivacy.models.link_model import fit_link
-from autoprivacy.models.machine_model import MachineModel, fit
+from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.protocol import KERNELS_VERSION
 
@@ -131,14 +132,14 @@ def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[Named
         ProfileMismatch: if a machine's profile is stale.
         UnmodelledOperation: for more workers than the server's profile measured at once.
     """
-    fitted: dict[str, tuple[MachineProfile, MachineModel]] = {}
+    known: dict[str, tuple[MachineProfile, MachineModel]] = {}
 
     def machine(name: str) -> tuple[MachineProfile, MachineModel]:
-        if name not in fitted:
+        if name not in known:
             profile = machine_profile.find(name)
             check_fresh(profile, Software.installed(KERNELS_VERSION))
-            fitted[name] = profile, fit(profile)
-        return fitted[name]
+            known[name] = profile, fitted(profile)
+        return known[name]
 
     found = []
     for each in names:
