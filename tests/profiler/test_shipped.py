@@ -10,6 +10,8 @@ import pytest
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.exchange import export
 from autoprivacy.hwprofiles.machine_profile import SHIPPED, MachineProfile, check_fresh
+from autoprivacy.hwprofiles.samples import END_TO_END
+from autoprivacy.models.machine_model import fit
 from autoprivacy.profiler.end_to_end import end_to_end
 from autoprivacy.profiler.machine import describe_software
 from autoprivacy.profiler.workloads import workloads
@@ -42,6 +44,14 @@ def test_it_holds_the_core_grid_and_circuits_end_to_end(profile: MachineProfile)
     assert all(sample.blocks >= 40 for sample in profile.samples)
     assert all(each.share > 0 for each in end_to_end(profile))
     assert len(end_to_end(profile)) > 20
+
+
+@pytest.mark.slow
+def test_models_are_fitted_to_it(profile: MachineProfile) -> None:
+    fitted = fit(profile)
+    assert {model.operation for model in fitted.operations} == {
+        sample.operation for sample in profile.samples if sample.operation not in END_TO_END
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
