@@ -24,6 +24,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,13 +145,14 @@ def main() -> None:
     started = time.monotonic()
     document = Document("headline", options.quick, TARGETS)
     document.conditions |= {"load_before": os.getloadavg()[0], "profile": profile, "interleaved": "policies of a group"}
+
+    def left_s() -> float | None:
+        return None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
+
     try:
-        for name in networks:
-            left_s = None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
-            stages = Stages(
-                name, f"{profile} {load(name).hash}", left_s, kept=not options.quick, prepares=options.prepare
-            )
-            _network(name, model, stages, document, options)
+        cases = [_case(name, model, profile, left_s(), options) for name in networks]
+        for case in cases:
+            _add(case, _measure_all(case, cases, model, options), document, options)
     except Paused:
         print("stopped; the same command goes on", file=sys.stderr)
         return
@@ -163,7 +165,22 @@ def main() -> None:
             file_of(name).unlink()
 
 
-def _network(name: str, model: MachineModel, stages: Stages, document: Document, options: Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One network: its search, its stages, and what is to run."""
+
+    search: Search
+    stages: Stages
+    groups: list[Group]
+
+    @property
+    def name(self) -> str:
+        """The network's."""
+        return self.search.trained.network.name
+
+
+def _case(name: str, model: MachineModel, profile: str, left_s: float | None, options: Namespace) -> Case:
+    stages = Stages(name, f"{profile} {load(name).hash}", left_s, kept=not options.quick, prepares=options.prepare)
     search = Search(
         load(name),
         data.splits(name),
@@ -174,25 +191,44 @@ def _network(name: str, model: MachineModel, stages: Stages, document: Document,
         (model.profile_id,),
         None if options.quick else RUNS / name,
     )
-    whole = name not in RULED
-    groups = groups_of(search, stages, model, quick=options.quick) if whole else [ruled_group(search, stages)]
+    if name in RULED:
+        return Case(search, stages, [ruled_group(search, stages)])
+    return Case(search, stages, groups_of(search, stages, model, quick=options.quick))
+
+
+def _measure_all(
+    wanted: Case, cases: Sequence[Case], model: MachineModel, options: Namespace
+) -> dict[str, Confirmation]:
+    """What was measured of one network; at the first call everything runs, over loopback first."""
+    if options.prepare:
+        return {}
     repeats = 2 if options.quick else REPEATS
-    found = {
-        group.name: _measured(group, search, model, stages, repeats) for group in ([] if options.prepare else groups)
-    }
-    drop = {} if options.quick or not whole else judged(search, groups[0].policies[0], stages)
-    document.figures |= figures_of(name, found, drop)
-    document.context[name] = {
+    found = {}
+    for group, case in sorted(
+        ((group, case) for case in cases for group in case.groups), key=lambda each: each[0].link is not None
+    ):
+        measured_now = _measured(group, case.search, model, case.stages, repeats)
+        if case is wanted:
+            found[group.name] = measured_now
+    return found
+
+
+def _add(case: Case, found: dict[str, Confirmation], document: Document, options: Namespace) -> None:
+    """One network's figures and context, its accuracy included."""
+    judges = not options.quick and case.name not in RULED
+    drop = judged(case.search, case.groups[0].policies[0], case.stages) if judges else {}
+    document.figures |= figures_of(case.name, found, drop)
+    document.context[case.name] = {
         "accuracy": drop,
         "cut_at_2^-40_vs_cheetah_set_pct": {group: cut(each, CHEETAH, LAYERS_RULED) for group, each in found.items()},
         "measured": {group: json.loads(to_json(each)) for group, each in found.items()},
-        "left_out": {group.name: group.left_out for group in groups},
+        "left_out": {group.name: group.left_out for group in case.groups},
         "policies": {
             group.name: {
                 label: json.loads(to_json(policy.layers))
                 for label, policy in zip(group.labels, group.policies, strict=True)
             }
-            for group in groups
+            for group in case.groups
         },
     }
 

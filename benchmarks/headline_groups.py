@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from autoprivacy.agent.accuracy import AccuracyDrop, classify
 from autoprivacy.agent.bounds import paired_upper
+from autoprivacy.agent.coupling import BASELINE_BITS
 from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder, published, ruled
 from autoprivacy.agent.named_policies import FLOODING
 from autoprivacy.agent.pricing import DeploymentPricing
@@ -39,7 +40,6 @@ REPEATS: Final = 6
 ERROR_DRAWS: Final = 5
 MOST_S: Final = 25.0
 """What is predicted to take longer an image does not run: its prediction stands beside the rest."""
-SENSITIVITY_IMAGES: Final = {"minionn": 1000, "resnet20": 200}
 JUDGED_IMAGES: Final = 2000
 BUDGETS: Final = (0.8, 0.4, 0.2, 0.1, 0.0)
 """Additive budgets that are tried, as shares of the limit."""
@@ -118,10 +118,10 @@ class Stages:
 
 def settings_of(name: str, *, quick: bool) -> Settings:
     """What is searched: everything, or a corner that takes seconds."""
+    if name in RULED:
+        return Settings(weight_bits=(BASELINE_BITS,), activation_bits=(BASELINE_BITS,))
     if not quick:
-        return Settings(
-            max_accuracy_drop=0.005, sensitivity_images=SENSITIVITY_IMAGES[name], judged_images=JUDGED_IMAGES
-        )
+        return Settings(max_accuracy_drop=0.005, judged_images=JUDGED_IMAGES)
     return Settings(
         max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
     )
