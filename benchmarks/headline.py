@@ -203,13 +203,12 @@ def _measure_all(
     if options.prepare:
         return {}
     repeats = 2 if options.quick else REPEATS
+    pairs = [(one, group) for one in cases for group in one.groups]
     found = {}
-    for group, case in sorted(
-        ((group, case) for case in cases for group in case.groups), key=lambda each: each[0].link is not None
-    ):
-        measured_now = _measured(group, case.search, model, case.stages, repeats)
-        if case is wanted:
-            found[group.name] = measured_now
+    for one, group in sorted(pairs, key=lambda pair: pair[1].link is not None):
+        confirmation = _measured(group, one.search, model, one.stages, repeats)
+        if one is wanted:
+            found[group.name] = confirmation
     return found
 
 
