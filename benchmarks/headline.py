@@ -13,9 +13,9 @@ policies that ran of |predicted / measured - 1|, the drift of the reference oper
 `accuracy_drop_upper_points` is of the choice on all images of the confirm split.
 
 The choice is the exact optimum of problem A at the greatest additive budget tried whose joint bound keeps 1.5 points on
-2,000 images of the search split. Stages are kept as they finish; `--prepare` does those that need no quiet machine (searches,
-accuracy). The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a --quick run takes the first
-stored.
+2,000 images of the search split. Stages are kept as they finish; `--prepare` does those that need no quiet machine
+(searches, accuracy). The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a --quick run takes
+the first stored.
 """
 
 import json
