@@ -24,7 +24,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,10 +62,10 @@ from benchmarks.headline_groups import (
     Paused,
     Stages,
     file_of,
-    groups_of,
     judged,
-    ruled_group,
+    loopback_groups,
     settings_of,
+    wan_groups,
 )
 
 TARGETS: Final = {
@@ -152,7 +152,13 @@ def main() -> None:
     try:
         cases = [_case(name, model, profile, left_s(), options) for name in networks]
         for case in cases:
-            _add(case, _measure_all(case, cases, model, options), document, options)
+            for group in loopback_groups(case.search, case.stages, quick=options.quick):
+                case.add(group, model, options)
+        for case in cases:
+            for group in wan_groups(case.search, case.stages, model, quick=options.quick):
+                case.add(group, model, options)
+        for case in cases:
+            _add(case, document, options)
     except Paused:
         print("stopped; the same command goes on", file=sys.stderr)
         return
@@ -165,18 +171,26 @@ def main() -> None:
             file_of(name).unlink()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Case:
-    """One network: its search, its stages, and what is to run."""
+    """One network: its search, its stages, what is to run and what did."""
 
     search: Search
     stages: Stages
-    groups: list[Group]
+    groups: list[Group] = field(default_factory=list)
+    found: dict[str, Confirmation] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The network's."""
         return self.search.trained.network.name
+
+    def add(self, group: Group, model: MachineModel, options: Namespace) -> None:
+        """A group, run unless everything is only prepared."""
+        self.groups.append(group)
+        if not options.prepare:
+            repeats = 2 if options.quick else REPEATS
+            self.found[group.name] = _measured(group, self.search, model, self.stages, repeats)
 
 
 def _case(name: str, model: MachineModel, profile: str, left_s: float | None, options: Namespace) -> Case:
@@ -191,31 +205,13 @@ def _case(name: str, model: MachineModel, profile: str, left_s: float | None, op
         (model.profile_id,),
         None if options.quick else RUNS / name,
     )
-    if name in RULED:
-        return Case(search, stages, [ruled_group(search, stages)])
-    return Case(search, stages, groups_of(search, stages, model, quick=options.quick))
+    return Case(search, stages)
 
 
-def _measure_all(
-    wanted: Case, cases: Sequence[Case], model: MachineModel, options: Namespace
-) -> dict[str, Confirmation]:
-    """What was measured of one network; at the first call everything runs, over loopback first."""
-    if options.prepare:
-        return {}
-    repeats = 2 if options.quick else REPEATS
-    pairs = [(one, group) for one in cases for group in one.groups]
-    found = {}
-    for one, group in sorted(pairs, key=lambda pair: pair[1].link is not None):
-        confirmation = _measured(group, one.search, model, one.stages, repeats)
-        if one is wanted:
-            found[group.name] = confirmation
-    return found
-
-
-def _add(case: Case, found: dict[str, Confirmation], document: Document, options: Namespace) -> None:
+def _add(case: Case, document: Document, options: Namespace) -> None:
     """One network's figures and context, its accuracy included."""
     judges = not options.quick and case.name not in RULED
-    drop = judged(case.search, case.groups[0].policies[0], case.stages) if judges else {}
+    drop, found = judged(case.search, case.groups[0].policies[0], case.stages) if judges else {}, case.found
     document.figures |= figures_of(case.name, found, drop)
     document.context[case.name] = {
         "accuracy": drop,

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -188,24 +188,29 @@ def ruled_group(search: Search, stages: Stages) -> Group:
     return Group(f"{name} at 2^-40", tuple(found), tuple(found.values()), None, {})
 
 
-def groups_of(search: Search, stages: Stages, model: MachineModel, *, quick: bool) -> list[Group]:
-    """What runs on a network; searches are stages."""
+def loopback_groups(search: Search, stages: Stages, *, quick: bool) -> Iterator[Group]:
+    """What runs over loopback, a search at a time."""
     name = search.trained.network.name
+    if name in RULED:
+        yield ruled_group(search, stages)
+        return
     found = _found(search, stages, f"{name} search")
+    more = [_by_ddpg(search, found, stages)]
+    yield _group(f"{name} uniform", found, QUICK_RUNGS if quick else UNIFORM_RUNGS, more)
     flooded = _found(search.under(FLOODING), stages, f"{name} search {FLOODING}")
-    more, over = [_by_ddpg(search, found, stages)], None
-    if name == WAN_NETWORK and not quick:
-        deployment = Deployment(model, model, fit_link(machine_profile.find_link(WAN)))
-        over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
-        more.append(_other(f"chosen for {WAN}", over.policy, found.policy))
-    groups = [
-        _group(f"{name} uniform", found, QUICK_RUNGS if quick else UNIFORM_RUNGS, more),
-        _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS[:1] if quick else FLOODED_RUNGS, []),
-    ]
-    if over is not None:
-        here = _other("chosen for loopback", found.policy, over.policy)
-        groups.append(_group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), [here], link=WAN))
-    return groups
+    yield _group(f"{name} {FLOODING}", flooded, FLOODED_RUNGS[:1] if quick else FLOODED_RUNGS, [])
+
+
+def wan_groups(search: Search, stages: Stages, model: MachineModel, *, quick: bool) -> Iterator[Group]:
+    """What runs over the emulated WAN, what is best over loopback among it."""
+    name = search.trained.network.name
+    if name != WAN_NETWORK or quick:
+        return
+    here = _found(search, stages, f"{name} search")
+    deployment = Deployment(model, model, fit_link(machine_profile.find_link(WAN)))
+    over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
+    other = _other("chosen for loopback", here.policy, over.policy)
+    yield _group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), [other], link=WAN)
 
 
 def _other(label: str, policy: Policy, than: Policy) -> tuple[str, Policy] | None:
