@@ -150,15 +150,7 @@ def main() -> None:
         return None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
 
     try:
-        cases = [_case(name, model, profile, left_s(), options) for name in networks]
-        for case in cases:
-            for group in loopback_groups(case.search, case.stages, quick=options.quick):
-                case.add(group, model, options)
-        for case in cases:
-            for group in wan_groups(case.search, case.stages, model, quick=options.quick):
-                case.add(group, model, options)
-        for case in cases:
-            _add(case, document, options)
+        _all([_case(name, model, profile, left_s(), options) for name in networks], model, document, options)
     except Paused:
         print("stopped; the same command goes on", file=sys.stderr)
         return
@@ -169,6 +161,18 @@ def main() -> None:
     if not options.quick:
         for name in networks:
             file_of(name).unlink()
+
+
+def _all(cases: "Sequence[Case]", model: MachineModel, document: Document, options: Namespace) -> None:
+    """Loopback first, accuracy last."""
+    for case in cases:
+        for group in loopback_groups(case.search, case.stages, quick=options.quick):
+            case.add(group, model, options)
+    for case in cases:
+        for group in wan_groups(case.search, case.stages, model, quick=options.quick):
+            case.add(group, model, options)
+    for case in cases:
+        _add(case, document, options)
 
 
 @dataclass(slots=True)
