@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol, TextIO
 
@@ -16,6 +16,7 @@ from autoprivacy.profiler.machine import on_core
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.policy import Policy
+from autoprivacy.protocol.serving import PATIENCE_S
 from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.transport import Route, load_key, new_key
@@ -84,9 +85,8 @@ class LocalServers:
                         raise ProtocolError(
                             f"the server process of policy {label} ended before it listened; it said: {said[-1]}"
                         )
-                    with Client(
-                        address, load_key(key), expected=agreement, route=self.route, schedule=schedule
-                    ) as client:
+                    route = replace(self.route, timeout_s=PATIENCE_S)
+                    with Client(address, load_key(key), expected=agreement, route=route, schedule=schedule) as client:
                         yield client
                     server.wait(timeout=30)
                 finally:

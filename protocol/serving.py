@@ -33,6 +33,8 @@ from autoprivacy.protocol.transport import DEFAULT_TIMEOUT_S, Channel, load_key,
 
 MOST_CLIENTS: Final = 4
 """Clients that are served at a time, unless told otherwise."""
+PATIENCE_S: Final = 3600.0
+"""How long a confirmation's two processes wait for each other: sessions of slow policies take turns."""
 ENDING_S: Final = 5.0
 """How long the end of the loop waits for each conversation that it cut off."""
 
@@ -166,7 +168,7 @@ def main() -> None:
     try:
         _, quantised, agreement = load_agreed(network, Path(policy_file), Path(data_file[0]) if data_file else None)
         server = Server(quantised, agreement, load_key(Path(key_file)), reveal_for_testing=True)
-        serve(server, "127.0.0.1:0", report, once=True)
+        serve(server, "127.0.0.1:0", report, once=True, timeout_s=PATIENCE_S)
     except AutoPrivacyError as error:
         sys.exit(str(error))
 
