@@ -41,7 +41,7 @@ ERROR_DRAWS: Final = 5
 MOST_S: Final = 25.0
 """What is predicted to take longer an image does not run: its prediction stands beside the rest."""
 JUDGED_IMAGES: Final = 2000
-MAX_DROP: Final = 0.015
+MAX_DROP: Final = 0.025
 """The limit of the joint bound on `JUDGED_IMAGES`: so few images cannot show that it is below 0.5 points. What it is on
 all images of the confirm split is a figure."""
 BUDGETS: Final = (0.004, 0.002, 0.001, 0.0)
@@ -108,8 +108,8 @@ class Stages:
         """
         spent_s = time.monotonic() - self._started
         if self._left_s is not None and spent_s > self._left_s:
-            raise Paused
-        print(f"{spent_s:.0f} s: {name}", file=sys.stderr)
+            raise Paused(name)
+        print(f"{spent_s:.0f} s: {name}", file=sys.stderr, flush=True)
         return work()
 
     def keep(self, name: str, text: str) -> None:
