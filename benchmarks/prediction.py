@@ -32,10 +32,10 @@ from autoprivacy.common.records import save, to_json
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import MachineProfile
 from autoprivacy.networks import data
-from autoprivacy.profiler.link import LinkMeter, measure_link
+from autoprivacy.profiler.link import loopback_meter, measure_link
 from autoprivacy.profiler.profile import profile_machine
 from autoprivacy.protocol.shaping import EmulatedLink
-from autoprivacy.protocol.transport import Route, load_key, new_key
+from autoprivacy.protocol.transport import Route, new_key
 from benchmarks.document import RESULTS, Document, commit
 from benchmarks.prediction_figures import TARGETS, add_figures
 from benchmarks.prediction_party import MOST_ROUNDS, cases_of
@@ -112,20 +112,9 @@ def _party(role: str, job: dict[str, Any]) -> Iterator["subprocess.Popen[str]"]:
 
 def _link(shape: tuple[float, float]) -> str:
     """The emulated link, measured as a user would measure a real one; its profile."""
-    with tempfile.TemporaryDirectory() as folder:
-        key = Path(folder) / "key"
-        new_key(key)
-        command = [sys.executable, "-m", "autoprivacy.profiler.link", str(key)]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as peer:
-            try:
-                assert peer.stdout is not None  # noqa: S101 - it was asked for
-                address = peer.stdout.readline().strip().removeprefix("listening on ")
-                route = Route(emulated=EmulatedLink(*shape), timeout_s=600.0)
-                meter = LinkMeter(address, load_key(key), route)
-                found = measure_link(meter, "emulated", "quick", lambda: None, route=route, loopback=False)
-                meter.close()
-            finally:
-                peer.kill()
+    route = Route(emulated=EmulatedLink(*shape), timeout_s=600.0)
+    with loopback_meter(route) as meter:
+        found = measure_link(meter, "emulated", "quick", lambda: None, route=route, loopback=False)
     return to_json(found, indent=None)
 
 

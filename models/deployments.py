@@ -140,13 +140,13 @@ def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[Named
             fitted[name] = profile, fit(profile)
         return fitted[name]
 
-    found = []
+    found: list[NamedDeployment] = []
     for each in names:
         server, client = machine(each.server), machine(each.client)
         server[1].slowdown_of(workers)
         link = None if each.link == LOOPBACK else machine_profile.find_link(each.link)
         facts = DeploymentFacts(
-            name=str(each),
+            name=_called(each, server[0], client[0], link, [known.facts.name for known in found]),
             server=machine_facts(server[0]),
             client=machine_facts(client[0]),
             link=link_facts(link or client[0].loopback, client[0], own=link is None),
@@ -155,6 +155,14 @@ def load_deployments(names: Iterable[Names], *, workers: int = 1) -> tuple[Named
         modelled = None if link is None else fit_link(link)
         found.append(NamedDeployment(facts, Deployment(server[1], client[1], modelled, workers)))
     return tuple(found)
+
+
+def _called(
+    names: Names, server: MachineProfile, client: MachineProfile, link: LinkProfile | None, taken: list[str]
+) -> str:
+    """By the names that profiles have of their own, which folders need not; as asked for where another is so called."""
+    own = Names(server.header.name, client.header.name, LOOPBACK if link is None else link.header.name)
+    return str(names) if str(own) in taken else str(own)
 
 
 def machine_facts(profile: MachineProfile) -> MachineFacts:

@@ -258,8 +258,8 @@ def congestion_control() -> str:
 
 
 @contextmanager
-def loopback_meter() -> Iterator[LinkMeter]:
-    """A connection to a fresh process of this machine, which ends with the context.
+def loopback_meter(route: Route | None = None) -> Iterator[LinkMeter]:
+    """A connection to a fresh process of this machine, perhaps over an emulated link; it ends with the context.
 
     Raises:
         ProtocolError: if the other process fails; its own message goes to standard error.
@@ -275,7 +275,7 @@ def loopback_meter() -> Iterator[LinkMeter]:
             address = peer.stdout.readline().decode().strip().removeprefix("listening on ")
             if not address:
                 raise ProtocolError("the other process of the loopback ended early; its message is above")
-            meter = LinkMeter(address, key)
+            meter = LinkMeter(address, key, route)
             try:
                 yield meter
             finally:
