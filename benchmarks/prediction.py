@@ -34,6 +34,7 @@ from autoprivacy.hwprofiles.machine_profile import MachineProfile
 from autoprivacy.networks import data
 from autoprivacy.profiler.link import loopback_meter, measure_link
 from autoprivacy.profiler.profile import profile_machine
+from autoprivacy.protocol import KERNELS_VERSION
 from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.transport import Route, new_key
 from benchmarks.document import RESULTS, Document, commit
@@ -199,12 +200,16 @@ def main() -> None:
         known, jobs = held["context"]["measured"], held["context"]["jobs"]
         document.conditions |= held["conditions"]
     else:
-        jobs, known = jobs_of(options.seed, quick=options.quick), {} if options.quick else _partial(options.seed)
+        jobs = jobs_of(options.seed, quick=options.quick)
+        known, commits = ({}, []) if options.quick else _partial(options.seed)
+        document.conditions["measured_at"] = list(dict.fromkeys([*commits, commit()]))
     profile = _profile(options)
 
     def keep() -> None:
         if not options.quick:
-            write_atomic(PARTIAL, json.dumps({"commit": commit(), "seed": options.seed, "known": known}).encode())
+            done = {"kernels_version": KERNELS_VERSION, "seed": options.seed, "known": known}
+            done["commits"] = document.conditions["measured_at"]
+            write_atomic(PARTIAL, json.dumps(done).encode())
 
     budget_s = float("inf") if options.budget_s is None else options.budget_s
     if not measure_all(jobs, known, keep, budget_s):
@@ -252,13 +257,14 @@ def _profile(options: Namespace) -> MachineProfile:
     return profile_machine("prediction", folder, "full", silent, resume=(folder / "partial").exists())
 
 
-def _partial(seed: int) -> dict[str, Any]:
-    """What was measured before at this commit."""
+def _partial(seed: int) -> tuple[dict[str, Any], list[str]]:
+    """What was measured before with the same kernels and seed, and at which commits."""
     if not PARTIAL.exists():
-        return {}
+        return {}, []
     found: dict[str, Any] = json.loads(PARTIAL.read_text(encoding="utf-8"))
-    known: dict[str, Any] = found["known"]
-    return known if (found["commit"], found["seed"]) == (commit(), seed) else {}
+    if (found["kernels_version"], found["seed"]) != (KERNELS_VERSION, seed):
+        return {}, []
+    return found["known"], found["commits"]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def serve_cases(job: dict[str, Any]) -> None:
 
         def report(line: str, number: int = number) -> None:
             if line.startswith(LISTENING):
-                print(number, line.removeprefix(LISTENING), flush=True)
+                # One write: threads that write parts of lines at once would mix them.
+                sys.stdout.write(f"{number} {line.removeprefix(LISTENING)}\n")
+                sys.stdout.flush()
 
         threading.Thread(
             target=serve, args=(server, "127.0.0.1:0", report), kwargs={"once": False, "timeout_s": 600.0}, daemon=True
