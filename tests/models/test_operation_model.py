@@ -167,7 +167,7 @@ def test_intervals_hold_their_share_of_errors() -> None:
     names = ("ot_receive", "ot_send")
     models = fit_operations(noisy(name, octave, rng) for name in names for octave in range(8))
     for name, model in zip(names, models, strict=True):
-        fresh = [noisy(name, octave, rng) for octave in range(8)]
+        fresh = [noisy(name, octave, rng) for octave in range(8) for _ in range(40)]
         errors = [model.quiet_s(sample) / sample.quiet_s - 1 for sample in fresh]
         assert np.mean(np.abs(errors) <= model.doubt) > 0.8
         assert model.doubt < 0.5
