@@ -37,7 +37,7 @@ def tolerated_share(action: Floats) -> Floats:
     """The share of the slack that a first component of actions tolerates.
 
     >>> tolerated_share(np.array([0.0, 0.5, 1.0])).round(3).tolist()
-    [0.0, 0.134, 1.0]
+    [0.0, 0.135, 1.0]
     """
     found: Floats = np.expm1(SHARPNESS * np.minimum(action / REACH, 1.0)) / np.expm1(SHARPNESS)
     return found

@@ -2,8 +2,8 @@
 
 The optimum of problem A is exact for costs that add up. What counts is the joint simulation, in which a policy may lose
 less than its layers do one by one. So an agent is let loose at a wider additive budget; policies it met that are
-predicted to be faster than the repaired exact one are simulated as a whole, from the fastest on, until one keeps the
-limit or the simulations are used up.
+predicted to be faster than the repaired exact one are simulated as a whole, from the fastest on and evenly over their
+ranks if there are too many, until one keeps the limit.
 """
 
 from collections.abc import Sequence

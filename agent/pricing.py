@@ -72,6 +72,14 @@ class Pricing(Protocol):
         """Seconds of all garbled layers of a turn, from the sums of their `CircuitSeconds` (fields, ...)."""
         ...
 
+    def behind(self, message: Work) -> float:
+        """Seconds of a message that follows another one of its direction: it is not waited for.
+
+        Raises:
+            UnmodelledOperation: if it has no price.
+        """
+        ...
+
     def inference(self, plan: Plan) -> float:
         """Seconds of a whole inference.
 
@@ -127,6 +135,13 @@ class DeploymentPricing:
         hidden = (1 - 1 / np.maximum(1.0, pieces)) * (stages.sum(axis=0) - stages.max(axis=0))
         found: Floats = seconds + sum(parts.values()) - hidden
         return found
+
+    def behind(self, message: Work) -> float:
+        """Seconds of a message that follows another one of its direction: it is not waited for."""
+        link = self._deployment.link
+        if link is None or self._is_loopback:
+            return self._price(message)
+        return link.message(message.bytes, up=message.state == "up", waited_for=False).typical_s
 
     def inference(self, plan: Plan) -> float:
         """Seconds of a whole inference."""

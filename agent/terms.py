@@ -122,7 +122,9 @@ def opening(coupling: Coupling, options: Options, pricing: Pricing) -> Term:
 
     def entry(chosen: _Chosen) -> float:
         (own,) = chosen.values()
-        return pricing.seconds([transfer("down", HEADER_BYTES + -(-count * width_of(own["t"]) // 8))])
+        share = transfer("down", HEADER_BYTES + -(-count * width_of(own["t"]) // 8))
+        # With all of it online the last response goes the same way before it; in schedule `preprocessed` nothing does.
+        return pricing.behind(share) if pricing.objective == "total" else pricing.seconds([share])
 
     return _tabulated([_axis(coupling, options, opened.layers[0], {"t"})], entry)
 

@@ -56,6 +56,9 @@ class AnalyticPricing:
         found: Floats = circuits[0]
         return found
 
+    def behind(self, message: Work) -> float:
+        return self._one(message)
+
     def inference(self, plan: Plan) -> float:
         """Every operation, what layers take beside it, and what their HE takes once."""
         return sum(self.layer_s + self.seconds(layer.work) + self.once(layer.work) for layer in plan.layers)
