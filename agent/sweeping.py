@@ -117,9 +117,9 @@ def sweep(
         shared = _search(network, str(deployments[0]), settings, folder)
         shared.progress = progress
         shared.sensitivities()  # what all cells of a network share is measured before they are spread
-        for each in loaded:
+        for names, each in zip(deployments, loaded, strict=True):
             ids = trained.hash, *profiles_of(each.deployment)
-            tasks += [Task(network, each.facts.name, ids, settings, seed) for seed in range(seeds)]
+            tasks += [Task(network, str(names), ids, settings, seed) for seed in range(seeds)]
     work = [_Work(task, folder) for task in tasks]
     before = sum(each.done for each in work)
     complete(work, workers, backend, scheduler, progress)

@@ -91,10 +91,10 @@ def _show_candidates(model: MachineModel) -> None:
     names = list(dict.fromkeys(each.candidate for operation in model.operations for each in operation.candidates))
     rows = []
     for operation in model.operations:
-        tried = {each.candidate: f"{_share(each.left_out)} / {_share(each.held_out)}" for each in operation.candidates}
+        tried = {each.candidate: f"{_share(each.left_out)}/{_share(each.held_out)}" for each in operation.candidates}
         why = f"({reasons.index(operation.reason) + 1})"
         rows.append([str(operation.key), *(tried.get(name, "") for name in names), why])
-    table("mean errors of what was tried, left out / held out", ["operation", *names, "why"], rows)
+    table("mean errors of what was tried, left out/held out", ["operation", *names, "why"], rows)
     for number, reason in enumerate(reasons, 1):
         say(f"({number}) {reason}")
 
