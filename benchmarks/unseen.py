@@ -3,7 +3,7 @@
 The generator knows no profile. What a profile measured all the same is left out when figures are made (`setting_key`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from typing import Final, TypeAlias
 
@@ -13,21 +13,20 @@ from autoprivacy.agent.he_choices import SetChoice, set_choices
 from autoprivacy.common.errors import AutoPrivacyError, InvalidPolicy
 from autoprivacy.models.features import Handled, key_of
 from autoprivacy.networks import data, zoo
-from autoprivacy.networks.accumulators import least_modulus_bits, linear_bounds
+from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import (
     IntegerLinear,
     LayerWidths,
     QuantisedNetwork,
-    Requantise,
     Stage,
     Widths,
-    chain_operations,
     meetings,
 )
 from autoprivacy.networks.quantisation import Quantiser
 from autoprivacy.profiler.harness import Workload
 from autoprivacy.profiler.he_parties import GridSet
 from autoprivacy.profiler.he_workloads import he_workload
+from autoprivacy.profiler.random_networks import chain, convolution, linear
 from autoprivacy.profiler.workloads import circuit_pair, frame_workload, transfer_pair
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement
@@ -47,7 +46,6 @@ OF_SLOTS: Final = ("rotate", "swap_rows", "add")
 CALIBRATED: Final = 32
 """Images that networks are calibrated on: times do not depend on the weights."""
 
-INPUT_BITS: Final = 5
 FLOODED: Final = "flood:40"
 
 
@@ -135,7 +133,7 @@ def layer_cases(seed: int, index: int, policies: int) -> list[Unseen]:
     """A small random network of three layers under several policies, two of five in packing `slots`."""
     rng = np.random.default_rng((seed, 1, index))
     stages, bits = _stages(rng)
-    network = _chain(f"unseen{index}", stages, bits)
+    network = chain(f"unseen{index}", stages, bits)
     found = []
     for number in range(policies):
         privacy = ("uniform", "uniform", "uniform", FLOODED, "rerandomise")[number % 5]
@@ -148,52 +146,10 @@ def _stages(rng: Rng) -> tuple[tuple[Stage, ...], list[int]]:
     size = int(rng.integers(7, 21))
     bits = [int(rng.integers(3, 7)) for _ in range(3)]
     kernels = [int(rng.choice([1, 3, 3, 5])) for _ in range(2)]
-    first = _convolution("first", rng, (int(rng.integers(1, 17)), size, size), spread(rng, 6, 32), kernels[0], bits[0])
-    second = _convolution("second", rng, first.output_shape, spread(rng, 6, 32), kernels[1], bits[1])
+    first = convolution("first", rng, (int(rng.integers(1, 17)), size, size), spread(rng, 6, 32), kernels[0], bits[0])
+    second = convolution("second", rng, first.output_shape, spread(rng, 6, 32), kernels[1], bits[1])
     flat = (int(np.prod(second.output_shape)), 1, 1)
-    return (first, second, _stage("third", rng, flat, int(rng.integers(4, 40)), 1, bits[2])), bits
-
-
-def _convolution(
-    name: str, rng: Rng, entering: tuple[int, int, int], out_channels: int, kernel: int, bits: int
-) -> Stage:
-    stage = _stage(name, rng, entering, out_channels, kernel, bits, stride=int(rng.integers(1, 3)))
-    most = int(np.abs(linear_bounds(stage)).max()).bit_length() - INPUT_BITS
-    shifts = np.maximum(1, most - rng.integers(1, 4, out_channels))
-    return replace(stage, requantise=Requantise(shifts, bits=INPUT_BITS, relu=True))
-
-
-def _stage(
-    name: str, rng: Rng, entering: tuple[int, int, int], out_channels: int, kernel: int, bits: int, *, stride: int = 1
-) -> Stage:
-    padding = kernel // 2
-    out = tuple((side + 2 * padding - kernel) // stride + 1 for side in entering[1:])
-    return Stage(
-        name=name,
-        kind="linear" if entering[1:] == (1, 1) else "conv2d",
-        weight=rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (out_channels, entering[0], kernel, kernel)),
-        bias=np.zeros(out_channels, np.int64),
-        stride=(stride, stride),
-        padding=(padding, padding, padding, padding),
-        groups=1,
-        input_shape=entering,
-        output_shape=(out_channels, out[0], out[1]),
-        input_bits=INPUT_BITS,
-        requantise=None,
-    )
-
-
-def _chain(name: str, stages: tuple[Stage, ...], bits: list[int]) -> QuantisedNetwork:
-    return QuantisedNetwork(
-        name=name,
-        trained_hash=name,
-        widths=Widths(tuple(LayerWidths(s.name, b, INPUT_BITS) for s, b in zip(stages, bits, strict=True))),
-        operations=chain_operations(stages),
-        input_shape=stages[0].input_shape,
-        input_range=stages[0].input_range,
-        input_step=1.0,
-        logit_scale=1.0,
-    )
+    return (first, second, linear("third", rng, flat, int(rng.integers(4, 40)), bits[2])), bits
 
 
 def _random_policy(rng: Rng, network: QuantisedNetwork, privacy: str, *, slots: bool) -> Policy:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -21,17 +21,11 @@ import numpy as np
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.common.records import to_json
 from autoprivacy.hwprofiles.samples import ChosenSet, LayerShape, MeasuredLayer, MeasuredRun, Seconds, WorkDone
-from autoprivacy.networks.accumulators import least_modulus_bits, linear_bounds
-from autoprivacy.networks.integer_network import (
-    LayerWidths,
-    QuantisedNetwork,
-    Requantise,
-    Stage,
-    Widths,
-    chain_operations,
-)
+from autoprivacy.networks.accumulators import least_modulus_bits
+from autoprivacy.networks.integer_network import QuantisedNetwork, Stage
 from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.machine import on_core
+from autoprivacy.profiler.random_networks import INPUT_BITS, chain, convolution, linear
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement
@@ -51,7 +45,6 @@ NETWORK_S: Final = 4.0
 """A network whose inferences are slow gets fewer of them, so that it takes about so long."""
 
 SEED: Final = 20200611
-INPUT_BITS: Final = 5
 LEAST_LINK_S: Final = 1e-6
 """A link takes some time, whatever clocks of two processes say."""
 HE_SETS: Final = ((1024, 26), (2048, 53))
@@ -115,10 +108,10 @@ def _random_stages(index: int, rng: np.random.Generator) -> tuple[tuple[Stage, .
     """Two convolutions and a fully connected layer."""
     channels, size = int(rng.integers(1, 5)), int(rng.integers(6, 13))
     bits = [int(rng.integers(4, 9)) for _ in range(3)]
-    first = _stage(f"conv{index}a", rng, (channels, size, size), int(rng.integers(4, 13)), 3, bits[0], last=False)
-    second = _stage(f"conv{index}b", rng, first.output_shape, int(rng.integers(4, 17)), 3, bits[1], last=False)
+    first = convolution(f"conv{index}a", rng, (channels, size, size), int(rng.integers(4, 13)), 3, bits[0])
+    second = convolution(f"conv{index}b", rng, first.output_shape, int(rng.integers(4, 17)), 3, bits[1])
     flat = (int(np.prod(second.output_shape)), 1, 1)
-    last = _stage(f"linear{index}", rng, flat, int(rng.integers(5, 20)), 1, bits[2], last=True)
+    last = linear(f"linear{index}", rng, flat, int(rng.integers(5, 20)), bits[2])
     return (first, second, last), bits
 
 
@@ -128,9 +121,9 @@ def _shaped_stages(
     """A convolution of the zoo, and a fully connected layer after it."""
     entering, out_channels, kernel, stride = shape
     bits = [int(rng.integers(4, 7)) for _ in range(2)]
-    first = _stage(f"conv{index}", rng, entering, out_channels, kernel, bits[0], last=False, stride=stride)
+    first = convolution(f"conv{index}", rng, entering, out_channels, kernel, bits[0], stride=stride)
     flat = (int(np.prod(first.output_shape)), 1, 1)
-    return (first, _stage(f"linear{index}", rng, flat, 10, 1, bits[1], last=True)), bits
+    return (first, linear(f"linear{index}", rng, flat, 10, bits[1])), bits
 
 
 def _network(
@@ -140,53 +133,8 @@ def _network(
     sets: list[SetWidths],
     privacy: str,
 ) -> Profiled:
-    network = QuantisedNetwork(
-        name=name,
-        trained_hash=name,
-        widths=Widths(tuple(LayerWidths(s.name, b, INPUT_BITS) for s, b in zip(stages, bits, strict=True))),
-        operations=chain_operations(stages),
-        input_shape=stages[0].input_shape,
-        input_range=stages[0].input_range,
-        input_step=1.0,
-        logit_scale=1.0,
-    )
+    network = chain(name, stages, bits)
     return network, agree(network, _policy(network, bits, sets, privacy))
-
-
-def _stage(
-    name: str,
-    rng: np.random.Generator,
-    input_shape: tuple[int, int, int],
-    out_channels: int,
-    kernel: int,
-    bits: int,
-    *,
-    last: bool,
-    stride: int = 0,
-) -> Stage:
-    padding = 0 if last else kernel // 2
-    stride = 1 if last else stride or int(rng.integers(1, 3))
-    out = tuple((side + 2 * padding - kernel) // stride + 1 for side in input_shape[1:])
-    weight = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (out_channels, input_shape[0], kernel, kernel))
-    stage = Stage(
-        name=name,
-        kind="linear" if last else "conv2d",
-        weight=weight,
-        bias=np.zeros(out_channels, np.int64),
-        stride=(stride, stride),
-        padding=(padding, padding, padding, padding),
-        groups=1,
-        input_shape=input_shape,
-        output_shape=(out_channels, out[0], out[1]),
-        input_bits=INPUT_BITS,
-        requantise=None,
-    )
-    if last:
-        return stage
-    # Channels drop different numbers of bits, so that a layer has several circuits, as trained ones do.
-    most = int(np.abs(linear_bounds(stage)).max()).bit_length() - INPUT_BITS
-    shifts = np.maximum(1, most - rng.integers(1, 4, out_channels))
-    return replace(stage, requantise=Requantise(shifts, bits=INPUT_BITS, relu=True))
 
 
 def _policy(
