@@ -34,13 +34,14 @@ from autoprivacy.hwprofiles.machine_profile import MachineProfile
 from autoprivacy.networks import data
 from autoprivacy.profiler.link import loopback_meter, measure_link
 from autoprivacy.profiler.profile import profile_machine
+from autoprivacy.profiler.random_networks import INPUT_BITS
 from autoprivacy.protocol import KERNELS_VERSION
 from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.transport import Route, new_key
 from benchmarks.document import RESULTS, Document, commit
 from benchmarks.prediction_figures import TARGETS, add_figures
 from benchmarks.prediction_party import MOST_ROUNDS, cases_of
-from benchmarks.unseen import INPUT_BITS, NETWORKS, SEED, Unseen
+from benchmarks.unseen import NETWORKS, SEED, Unseen
 
 PARTIAL: Final = RESULTS / "prediction.partial.json"
 _OWN_PROFILE: Final = RESULTS / "prediction.partial.profile"

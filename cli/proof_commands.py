@@ -74,18 +74,18 @@ def confirm_policies(
     servers = _servers(network, policies, peers, key_file, certificate, timeout_s, link, data_file)
     here = machine_profile.find(profile)
     machine_profile.check_fresh(here, describe_software())
+    between = None if link is None else machine_profile.find_link(link)
+    agreed = [load_agreed(network, file, data_file) for file in policies]
     if not unchecked:
         must_hold(here, progress)
     model = fitted(here)
-    between = None if link is None else machine_profile.find_link(link)
     deployment = Deployment(
         model if server_profile is None else model_of(server_profile),
         model,
         None if between is None else fit_link(between),
     )
     contenders = []
-    for label, file in zip(labels(policies), policies, strict=True):
-        policy, quantised, agreement = load_agreed(network, file, data_file)
+    for label, (policy, quantised, agreement) in zip(labels(policies), agreed, strict=True):
         planned = plan_network(quantised, agreement, schedule)
         prediction = predict(planned, deployment)
         contenders.append(Contender(label, policy, agreement, quantised, prediction, schedule))

@@ -1,10 +1,12 @@
-"""Run every example of a docstring under the name users import, installed or editable."""
+"""Run every example of a docstring under the name users import, installed or editable; benchmarks can be imported."""
 
 import doctest
 import importlib
 import pkgutil
 
 import pytest
+
+import benchmarks
 
 SUBPACKAGES = ("common", "networks", "protocol", "profiler", "hwprofiles", "models", "agent", "cli")
 
@@ -25,3 +27,8 @@ def test_examples(name: str) -> None:
 
 def test_examples_are_found() -> None:
     assert doctest.testmod(importlib.import_module("autoprivacy.common.records")).attempted >= 3
+
+
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(benchmarks.__path__)])
+def test_benchmarks_can_be_imported(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"benchmarks.{name}")).failed == 0

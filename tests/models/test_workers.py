@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def counted(shape: LinearShape, first: int, last: int) -> Counter[str]:
     size = product_bytes(1024, he_set.limbs)
     weights = EncodedWeights(he, layout, np.ones(shape.weight_shape, np.int64), size, 1 << 30)
     he.operations.clear()
-    linear_layer.answer(he, layout, weights, [True] * layout.inputs, None, range(first, last))
+    requests: list[Literal[True]] = [True] * layout.inputs
+    linear_layer.answer(he, layout, weights, requests, None, range(first, last))
     return he.operations
 
 
