@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -43,7 +42,6 @@ from autoprivacy.profiler.link_protocol import (
     serve_profiles,
 )
 from autoprivacy.profiler.linked_circuits import BATCHES, Evaluator, batch_bytes, batch_of
-from autoprivacy.profiler.machine import UNKNOWN
 from autoprivacy.profiler.statistics import dispersion, median_interval, quiet, typical
 from autoprivacy.protocol.transport import KEY_BYTES, Channel, Kind, Route, connect, greet_as_client
 
@@ -202,7 +200,7 @@ def measure_link(
         server_profile="",
         loopback=loopback,
         tls=route is not None and route.tls is not None,
-        congestion_control=congestion_control(),
+        congestion_control=meter.channel.congestion_control,
         summary=summary(samples, meter.round_trip_s),
         round_trips=RoundTrips(
             len(trips.seconds), tuple((share, float(np.quantile(trips.seconds, share))) for share in SHARES)
@@ -247,14 +245,6 @@ def _sample(direction: str, size: int, messages: int, found: Trials) -> Transfer
         converged=int(found.converged),
         bytes_per_s=size / middle,
     )
-
-
-def congestion_control() -> str:
-    """This end's default."""
-    try:
-        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text(encoding="utf-8").strip()
-    except OSError:
-        return UNKNOWN
 
 
 @contextmanager

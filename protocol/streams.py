@@ -4,16 +4,28 @@ A stream may be used by two threads at once, one that sends and one that receive
 call waits until its own deadline (of `time.monotonic`). What goes wrong is an OSError; a deadline is its TimeoutError.
 """
 
+import ipaddress
 import select
 import socket
 import time
-from typing import Protocol
+from contextlib import suppress
+from typing import Final, Protocol
+
+LOOPBACK_CONGESTION_CONTROL: Final = b"reno"
+"""Within one machine nothing is congested, and pacing (bbr) costs a third of the rate; any process may use `reno`."""
 
 
 class Stream(Protocol):
-    """One end of a connection. `binding` is what the peers' proofs bind beyond their nonces."""
+    """One end of a connection.
+
+    `binding` is what the peers' proofs bind beyond their nonces; `congestion_control` is TCP's here, or "unknown".
+    """
 
     binding: bytes
+
+    @property
+    def congestion_control(self) -> str:
+        """TCP's congestion control at this end."""
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`."""
@@ -34,7 +46,19 @@ class PlainStream:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if ipaddress.ip_address(connection.getpeername()[0]).is_loopback:
+                with suppress(OSError):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, LOOPBACK_CONGESTION_CONTROL)
         self._connection = connection
+
+    @property
+    def congestion_control(self) -> str:
+        """TCP's congestion control at this end; of an emulated link, none is known."""
+        try:
+            name = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        except OSError:
+            return "unknown"
+        return name.rstrip(b"\0").decode("ascii")
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`."""

@@ -156,6 +156,11 @@ class TlsStream:
             if not hmac.compare_digest(shown, end.fingerprint):
                 raise ProtocolError(_NOT_PINNED)
 
+    @property
+    def congestion_control(self) -> str:
+        """TCP's congestion control at this end."""
+        return self._plain.congestion_control
+
     def _shake_hands(self, deadline: float) -> None:
         while True:
             try:

@@ -1,6 +1,7 @@
 """Frames, addresses, key files, and who may talk to whom."""
 
 import os
+import socket
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -324,3 +325,14 @@ def test_a_server_waits_for_the_acceptance_of_its_agreement(channels, key):
         _, acceptance = greet_as_client(near, key)
         near.send(Kind.PROOF, bytes([acceptance[0] ^ 1]) + acceptance[1:])
         protocol_error(server.result)
+
+
+def test_loopback_is_not_paced(sockets):
+    client, _ = sockets
+    assert Channel(client).congestion_control == "reno"
+
+
+def test_what_is_no_tcp_has_no_congestion_control():
+    here, there = socket.socketpair()
+    with here, there:
+        assert Channel(here).congestion_control == "unknown"
