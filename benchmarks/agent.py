@@ -12,11 +12,10 @@ layer at the same share of the depth: it tells how an agent copes with 34 couple
 policies are simulated, is on small networks.
 
 The profile is $AUTOPRIVACY_BENCHMARK_PROFILE (name or folder); without one, a --quick run takes the first stored. A
-full run is kept in runs/benchmark-agent and goes on there.
+full run is kept in runs/benchmarks and goes on there.
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -38,16 +37,16 @@ from autoprivacy.agent.problem import Problem, units
 from autoprivacy.agent.searching import Search, Settings
 from autoprivacy.agent.sensitivity import Sensitivities
 from autoprivacy.agent.training import Training, trained
-from autoprivacy.common.errors import BadInput
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
 from autoprivacy.common.records import save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
-from autoprivacy.models.machine_model import MachineModel, fit
+from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, zoo
-from benchmarks.document import Document, Target, parse_options
+from benchmarks.deployed import benchmarked_model
+from benchmarks.document import RUNS, Document, Target, parse_options
 
 NETWORKS: Final = ("minionn", "resnet32")
 TARGETS: Final = {
@@ -66,7 +65,6 @@ JOINT_NETWORKS: Final = ("digits-cnn", "lenet5")
 JOINT_SIMULATED: Final = 20
 JOINT_WIDER: Final = 2
 SETTINGS: Final = Settings(max_accuracy_drop=0.005)
-RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-agent"
 
 
 def _search(name: str, deployment: Deployment, settings: Settings, folder: Path | None) -> Search:
@@ -298,11 +296,7 @@ def _joint(name: str, model: MachineModel, once: Once) -> dict[str, Any]:
 def main() -> None:
     """Judge the agent on every network."""
     options = parse_options(__doc__)
-    named = os.environ.get("AUTOPRIVACY_BENCHMARK_PROFILE")
-    stored = list(machine_profile.stored())
-    if named is None and not (options.quick and stored):
-        raise BadInput("no profile: set AUTOPRIVACY_BENCHMARK_PROFILE to this machine's (`autoprivacy profile`)")
-    model = fit(machine_profile.find(named) if named else machine_profile.read(stored[0]))
+    model = benchmarked_model(quick=options.quick)
     document = Document("agent", options.quick, TARGETS)
     once = Once(time.monotonic() + (np.inf if options.budget_s is None else options.budget_s))
     try:

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 RESULTS: Final = Path(__file__).parent / "results"
 _ROOT: Final = Path(__file__).parent.parent
+RUNS: Final = _ROOT / "runs" / "benchmarks"
+"""By network, what took long and depends on no profile (sensitivities, simulations): benchmarks share it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from autoprivacy.agent.accuracy import AccuracyDrop, classify
 from autoprivacy.agent.bounds import paired_upper
-from autoprivacy.agent.coupling import BASELINE_BITS
-from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder, published, ruled
+from autoprivacy.agent.choosing import choose
+from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder
 from autoprivacy.agent.named_policies import FLOODING
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import UNIT, units
 from autoprivacy.agent.searching import Search, Settings, solved
-from autoprivacy.common.errors import Refused
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.hwprofiles import machine_profile
@@ -33,19 +32,15 @@ from autoprivacy.protocol.policy import Policy
 from benchmarks.document import RESULTS
 
 NETWORKS: Final = ("minionn", "resnet20")
-RULED: Final = ("resnet20",)
-"""Networks whose sensitivities were not measured yet: at 8 bits and 2^-40 none are needed, so that is what runs."""
 REPEATS: Final = 6
 """Pairs of images: the fewest with a distribution-free interval at 95 %."""
 ERROR_DRAWS: Final = 5
 MOST_S: Final = 25.0
 """What is predicted to take longer an image does not run: its prediction stands beside the rest."""
-JUDGED_IMAGES: Final = 2000
-MAX_DROP: Final = 0.025
-"""The limit of the joint bound on `JUDGED_IMAGES`: so few images cannot show that it is below 0.5 points. What it is on
-all images of the confirm split is a figure."""
-BUDGETS: Final = (0.004, 0.002, 0.001, 0.0)
-"""Additive budgets that are tried."""
+FULL: Final = Settings(max_accuracy_drop=0.005)
+QUICK: Final = Settings(
+    max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
+)
 WAN: Final = "wan-400mbps"
 """Cheetah's WAN, emulated."""
 WAN_NETWORK: Final = "minionn"
@@ -119,20 +114,9 @@ class Stages:
             write_atomic(self.file, json.dumps({"about": self._about, "stages": self._done}).encode())
 
 
-def settings_of(name: str, *, quick: bool) -> Settings:
-    """What is searched: everything, or a corner that takes seconds."""
-    if name in RULED:
-        return Settings(weight_bits=(BASELINE_BITS,), activation_bits=(BASELINE_BITS,))
-    if not quick:
-        return Settings(max_accuracy_drop=MAX_DROP, judged_images=JUDGED_IMAGES)
-    return Settings(
-        max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
-    )
-
-
 @record
 class Found:
-    """What a search gave: the optimum at the greatest additive budget tried whose joint bound keeps the limit."""
+    """What a search gave, and its ladder."""
 
     policy: Policy
     latency_s: float
@@ -142,58 +126,20 @@ class Found:
 
 
 def find(search: Search) -> Found:
-    """The exact optimum of problem A and its ladder; additive budgets are halved until the joint simulation agrees.
+    """The choice and its ladder.
 
     Raises:
-        Refused: if no budget of those tried does.
+        Refused: if no policy keeps the limit.
     """
-    limit, tables = search.settings.max_accuracy_drop, search.tables()
-    for budget in BUDGETS:
-        best = solved(search, tables, units(budget))
-        if best is None:
-            continue
-        policy = search.policy(tables, best.policy, method_name="exact")
-        drop = search.simulate(policy)
-        if drop.upper <= limit:
-            return Found(policy, best.latency_s, best.penalty * UNIT, drop, ladder(search, best, judge=False))
-    raise Refused(f"no additive budget down to {BUDGETS[-1]:.3%} keeps the joint drop below {limit:.2%}")
-
-
-@record
-class RuledPolicies:
-    """By label."""
-
-    policies: dict[str, Policy]
-
-
-def ruled_group(search: Search, stages: Stages) -> Group:
-    """What needs no sensitivities: Cheetah's set, and the best sets at 2^-40 and 8 bits, one for all and per layer."""
-    name = search.trained.network.name
-
-    def policies() -> dict[str, Policy]:
-        tables = search.surrogate().only(ruled(search)).with_penalties(lambda *_: 0.0)
-        found = {}
-        for label, method in ((LAYERS_RULED, "exact"), (UNIFORM_RULED, "uniform")):
-            solution = solved(search, tables, 0, method)
-            if solution is not None:
-                found[label] = search.policy(tables, solution.policy, method_name=method)
-        cheetah = next(rung for rung in published(search) if rung.name == CHEETAH)
-        return found if cheetah.policy is None or cheetah.latency_s is None else found | {CHEETAH: cheetah.policy}
-
-    known = stages.get(f"{name} ruled")
-    if known is None:
-        known = to_json(RuledPolicies(stages.timed(f"{name} ruled", policies)))
-        stages.keep(f"{name} ruled", known)
-    found = parse(RuledPolicies, known, source=name).policies
-    return Group(f"{name} at 2^-40", tuple(found), tuple(found.values()), None, {})
+    tables = search.tables()
+    best, drop, _ = choose(search, tables)
+    policy = search.policy(tables, best.policy, method_name="exact")
+    return Found(policy, best.latency_s, best.penalty * UNIT, drop, ladder(search, best, judge=False))
 
 
 def loopback_groups(search: Search, stages: Stages, *, quick: bool) -> Iterator[Group]:
     """What runs over loopback, a search at a time."""
     name = search.trained.network.name
-    if name in RULED:
-        yield ruled_group(search, stages)
-        return
     found = _found(search, stages, f"{name} search")
     more = [_by_ddpg(search, found, stages)]
     yield _group(f"{name} uniform", found, QUICK_RUNGS if quick else UNIFORM_RUNGS, more)

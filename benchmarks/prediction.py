@@ -48,7 +48,7 @@ _OWN_PROFILE: Final = RESULTS / "prediction.partial.profile"
 LINKS: Final = {"lan": (125e6, 0.00015), "wan": (50e6, 0.02)}
 """Emulated: bytes a second each way, seconds one way. The second is the WAN of [Cheetah]."""
 
-SETTINGS: Final = 440
+SETTINGS: Final = 500
 PROCESSES: Final = 3
 ROUNDS: Final = 14
 LAYER_NETWORKS: Final = 14

@@ -20,7 +20,6 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,19 +35,18 @@ from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import units
 from autoprivacy.agent.searching import Search, Settings
 from autoprivacy.agent.surrogate import Surrogate
-from autoprivacy.common import records
-from autoprivacy.common.errors import BadInput
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
-from autoprivacy.models.machine_model import MachineModel, fit
+from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, load
 from autoprivacy.networks.data import Split
 from autoprivacy.networks.zoo import is_trained
 from autoprivacy.protocol.agreeing import agree
-from benchmarks.document import RESULTS, Document, Target, parse_options
+from benchmarks.deployed import benchmarked_model
+from benchmarks.document import RESULTS, RUNS, Document, Target, parse_options
 
 NETWORKS: Final = ("minionn", "resnet20", "resnet32")
 TARGETS: Final = {
@@ -65,12 +63,11 @@ TARGETS: Final = {
 LINKS: Final = ("1gbe", "wan-100mbps")
 POLICIES: Final = 100_000
 FEW: Final = 200
-FULL: Final = Settings(max_accuracy_drop=0.005, judged_images=2000)
+FULL: Final = Settings(max_accuracy_drop=0.005)
 QUICK: Final = Settings(
     max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
 )
 PARTIAL: Final = RESULTS / "search.partial.json"
-RUNS: Final = Path(__file__).parent.parent / "runs" / "benchmark-search"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +146,7 @@ def _unjudged(search: Search, times: int) -> Step:
     return Step(figures, context)
 
 
-def _judged(search: Search, *, quick: bool) -> Step:
+def _judged(search: Search, model: MachineModel, *, quick: bool) -> Step:
     """The search itself, under `uniform` and under flooding, and over links."""
     found = run(search)
     flooded_search = search.under(FLOODING)
@@ -166,7 +163,7 @@ def _judged(search: Search, *, quick: bool) -> Step:
         confirmed = _confirmed(search, found), _confirmed(flooded_search, flooded)
         figures["accuracy_drop_upper_points"] = 100 * confirmed[0].upper
         context["confirm_split"] = dict(zip(("uniform", FLOODING), map(asdict, confirmed), strict=True))
-        context["links"] = {link: _over(link, search, found.additive_drop) for link in LINKS}
+        context["links"] = {link: _over(link, search, model, found.additive_drop) for link in LINKS}
     return Step(figures, context)
 
 
@@ -206,29 +203,12 @@ def _confirmed(search: Search, found: Found) -> AccuracyDrop:
     return accuracy_drop(network, agree(network, found.policy), search.coupling.baseline, search.data.confirm, 1)
 
 
-def _over(link: str, search: Search, additive_drop: float) -> dict[str, Any]:
+def _over(link: str, search: Search, model: MachineModel, additive_drop: float) -> dict[str, Any]:
     """Another link: the exact optimum of problem A at the additive drop that was found to hold, and its ladder."""
-    model = _model()
     deployment = Deployment(model, model, fit_link(machine_profile.find_link(link)))
     other = search.under("uniform", DeploymentPricing(deployment))
     best = exact.solve(other.tables().problem, units(additive_drop), np.random.default_rng(0), 0)
     return {"latency_s": best.latency_s, "ladder": _rungs(ladder(other, best, judge=False))}
-
-
-@lru_cache(maxsize=1)
-def _model() -> MachineModel:
-    """The machine's model; fitted once for a full run and kept beside it."""
-    named = os.environ.get("AUTOPRIVACY_BENCHMARK_PROFILE")
-    stored = list(machine_profile.stored())
-    if named is None and not stored:
-        raise BadInput("no profile: set AUTOPRIVACY_BENCHMARK_PROFILE to this machine's (`autoprivacy profile`)")
-    profile = machine_profile.find(named) if named else machine_profile.read(stored[0])
-    kept = RUNS / f"model-{profile.header.id}.json"
-    if kept.exists():
-        return records.load(MachineModel, kept)
-    made = fit(profile)
-    records.save(made, kept)
-    return made
 
 
 def _steps(*, quick: bool) -> list[tuple[str, str]]:
@@ -241,10 +221,8 @@ def _steps(*, quick: bool) -> list[tuple[str, str]]:
 def main() -> None:
     """Search every network; what is done is kept, and what is not judged yet is named in the result."""
     options = parse_options(__doc__)
-    if not options.quick and "AUTOPRIVACY_BENCHMARK_PROFILE" not in os.environ:
-        raise BadInput("no profile: set AUTOPRIVACY_BENCHMARK_PROFILE to this machine's (`autoprivacy profile`)")
     load_before, started = os.getloadavg()[0], time.monotonic()
-    model = _model()
+    model = benchmarked_model(quick=options.quick)
     known = {} if options.quick else _partial(model.profile_id)
     document = Document("search", options.quick, TARGETS)
     made: dict[str, Search] = {}
@@ -260,7 +238,7 @@ def main() -> None:
             if network not in made:
                 made = {network: _search(network, model, QUICK if options.quick else FULL, _folder(network, options))}
             search = made[network]
-            found = _unjudged(search, 1) if step == "unjudged" else _judged(search, quick=options.quick)
+            found = _unjudged(search, 1) if step == "unjudged" else _judged(search, model, quick=options.quick)
             known[key] = asdict(found)
             if not options.quick:
                 write_atomic(PARTIAL, json.dumps({"profile": model.profile_id, "steps": known}).encode())
