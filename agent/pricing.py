@@ -1,9 +1,9 @@
 """Seconds of work on a deployment: the only door between the search and the latency models.
 
 A network's latency is the sum of its layers'; a layer's is that of its works, each scaled by the correction of its part
-and kernel, a constant for every such part, and what garbling and evaluation hide of each other. So a layer's HE, a
-circuit, and every message can be priced apart, and added. What a profile did not measure has no price, and cannot be
-chosen.
+and kernel, and a constant for every such part. So a layer's HE and every message can be priced apart, and added.
+Circuits and transfers are corrected all together, and hide behind one another, so those of a turn are summed first.
+What a profile did not measure has no price, and cannot be chosen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,28 +15,28 @@ import numpy as np
 from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.models.comparison import Objective
-from autoprivacy.models.layer_model import Where, part_of
+from autoprivacy.models.layer_model import CIRCUIT_PARTS, Where, part_of
 from autoprivacy.models.machine_model import LINK
 from autoprivacy.models.prediction import Deployment, predict, tables_s
 from autoprivacy.protocol.plan import Plan, Work, table_pieces
 
-CIRCUIT_PARTS: Final[Mapping[Objective, tuple[str, ...]]] = MappingProxyType(
-    {
-        "total": ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s"),
-        "online": ("garble_s", "client_spill_s", "evaluate_s"),
-    }
+PARTS_OF: Final[Mapping[Objective, tuple[str, ...]]] = MappingProxyType(
+    {"total": CIRCUIT_PARTS, "online": ("garble_s", "client_spill_s", "evaluate_s")}
 )
-"""The parts that garbled layers add to a layer, each with what it takes once."""
+"""The parts that garbled layers add to a layer."""
 
 
 class CircuitSeconds(NamedTuple):
-    """A garbled layer: all its seconds; alone those of garbling, evaluating, and the link for tables; their pieces."""
+    """A garbled layer: its messages, its parts uncorrected, the link for its tables; and how many pieces it has."""
 
-    seconds: float
-    garble_s: float
-    evaluate_s: float
-    pieces: float
+    messages_s: float
+    client_ot_s: float = 0.0
+    server_ot_s: float = 0.0
+    garble_s: float = 0.0
+    evaluate_s: float = 0.0
+    client_spill_s: float = 0.0
     tables_s: float = 0.0
+    pieces: float = 0.0
 
 
 class Pricing(Protocol):
@@ -65,7 +65,7 @@ class Pricing(Protocol):
         ...
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
-        """Seconds of one garbled layer, without what its parts take once a layer."""
+        """One garbled layer."""
         ...
 
     def turn(self, circuits: Floats) -> Floats:
@@ -116,25 +116,35 @@ class DeploymentPricing:
         return sum(self._constant(where) for where in parts if where != LINK)
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
-        """Seconds of one garbled layer, without what its parts take once a layer."""
+        """One garbled layer.
+
+        Raises:
+            UnmodelledOperation: if some of it has no price.
+        """
         works = tuple(work)
-        garble, evaluate = ([each for each in works if each.operation == name] for name in ("garble", "evaluate"))
+        parts = dict.fromkeys(PARTS_OF[self._objective], 0.0)
+        for each in works:
+            if (part := part_of(each)) in parts:
+                parts[part] += self._deployment.predictor(part).seconds(each).typical_s
         return CircuitSeconds(
-            self.seconds(works),
-            self.seconds(garble),
-            self.seconds(evaluate),
-            table_pieces(garble),
-            tables_s(garble, self._deployment).typical_s,
+            messages_s=self.seconds(each for each in works if part_of(each) not in parts),
+            tables_s=tables_s(works, self._deployment).typical_s,
+            pieces=table_pieces([each for each in works if each.operation == "garble"]),
+            **parts,
         )
 
     def turn(self, circuits: Floats) -> Floats:
         """Seconds of all garbled layers of a turn: all but one piece of what is not the longest is hidden."""
-        parts = {part: self._constant((part, "")) for part in CIRCUIT_PARTS[self._objective]}
-        seconds, garble, evaluate, pieces, tables = circuits
-        stages = np.stack([garble + parts["garble_s"], evaluate + parts["evaluate_s"], tables])
-        hidden = (1 - 1 / np.maximum(1.0, pieces)) * (stages.sum(axis=0) - stages.max(axis=0))
-        found: Floats = seconds + sum(parts.values()) - hidden
+        summed = CircuitSeconds(*circuits)
+        parts = {part: self._corrected(part, getattr(summed, part)) for part in PARTS_OF[self._objective]}
+        stages = np.stack([parts["garble_s"], parts["evaluate_s"], summed.tables_s])
+        hidden = (1 - 1 / np.maximum(1.0, summed.pieces)) * (stages.sum(axis=0) - stages.max(axis=0))
+        found: Floats = summed.messages_s + sum(parts.values()) - hidden
         return found
+
+    def _corrected(self, part: str, composed_s: Floats) -> Floats:
+        correction = self._deployment.predictor(part).correction((part, ""))
+        return self._deployment.slowdown_median * correction.typical_s(composed_s)
 
     def behind(self, message: Work) -> float:
         """Seconds of a message that follows another one of its direction: it is not waited for."""

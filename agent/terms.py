@@ -251,6 +251,6 @@ def _outcome_seconds(
 ) -> CircuitSeconds:
     """One outcome; layers may be combined here that another term forbids, with shares too small for their values."""
     if rule.starved or any(1 << rule.bits > modulus for modulus in moduli_out):
-        return CircuitSeconds(np.inf, 0.0, 0.0, 0.0)
+        return CircuitSeconds(np.inf)
     work = circuit_work if pricing.objective == "total" else prepared_work
     return pricing.circuit(work(site, rule, modulus_in, moduli_out))

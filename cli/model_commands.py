@@ -56,13 +56,14 @@ def fit_profile(
     )
     _show_candidates(model)
     table(
-        "corrections from measured layers: scale x operations + constant a layer",
-        ["part", "kernel", "scale", "constant", "layers", "error before", "after"],
+        "corrections from measured layers: scale x operations, more of the first of them, and a constant a layer",
+        ["part", "kernel", "scale", "more of the first", "constant", "layers", "error before", "after"],
         [
             [
                 each.part,
                 each.kernel,
                 f"{each.typical_scale:.2f}",
+                f"{each.typical_cold:.2f} of {milliseconds(each.cold_s)}" if each.typical_cold else "",
                 milliseconds(each.typical_per_layer_s),
                 str(each.layers),
                 f"{each.error_before:.1%}",

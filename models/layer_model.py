@@ -3,20 +3,24 @@
 In a loop code and data are warm; in an inference each operation runs a few times between waits for the peer. Each
 component of a party (HE apart by kernel) is corrected by
 
-    seconds = scale x (sum of operations) + per_layer_s
+    seconds = scale x composed + cold x min(composed, cold_s) + per_layer_s,    composed = sum of operations
 
-(of the link: a constant for every message) fitted to relative errors and drawn towards scale = 1, per_layer_s = 0 by a
-ridge of strength `pull`. The pull is the one of `PULLS` that errs least on runs left out whole; infinity, no
-correction, is one of them, so that few layers do not make it worse.
+(of the link: for every message). Of circuits and transfers the first `cold_s` take longer than the rest: small layers
+run cold, large ones at the speed of a loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0,
+per_layer_s = 0 by a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those
+of `PULLS` and `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that few layers
+do not make it worse.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
@@ -51,6 +55,10 @@ PARTS: Final = {
 """The part of a layer's time that each operation of a plan belongs to."""
 
 PULLS: Final = (0.01, 0.1, 1.0, 10.0, inf)
+COLD: Final = (0.0, 0.2, 0.4, 0.6, 0.8)
+CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
+"""What starts cold. A search tabulates these by layer, the others by work: a correction of those must be a line."""
+
 LEAST_RUNS: Final = 3
 
 
@@ -67,18 +75,25 @@ def part_of(handled: Handled) -> str:
     return PARTS[handled.operation]
 
 
+Composed = TypeVar("Composed", float, NDArray[np.float64])
+
+
 @record
 class Correction:
     """Of one part (and kernel, for HE), for the quiet and for the typical time. Of the link, a layer is a message.
 
+    `cold_s` is of what operations add up to; `quiet_cold`, `typical_cold` say how much longer, as shares, it takes.
     `error_before`, `error_after` are mean absolute relative errors of the typical time, on runs left out.
     """
 
     part: str
     kernel: str
+    cold_s: float
     quiet_scale: float
+    quiet_cold: float
     quiet_per_layer_s: float
     typical_scale: float
+    typical_cold: float
     typical_per_layer_s: float
     layers: int
     error_before: float
@@ -86,14 +101,21 @@ class Correction:
 
     def __call__(self, composed: Seconds, count: int = 1) -> Seconds:
         """Corrected seconds of one layer, or of so many messages of the link."""
-        quiet = self.quiet_scale * composed.quiet_s + count * self.quiet_per_layer_s
-        typical = self.typical_scale * composed.typical_s + count * self.typical_per_layer_s
+        quiet = self.quiet_scale * composed.quiet_s + self.quiet_cold * min(composed.quiet_s, count * self.cold_s)
+        quiet += count * self.quiet_per_layer_s
+        typical = float(self.typical_s(composed.typical_s, count))
         return Seconds(min(quiet, typical), typical)
+
+    def typical_s(self, composed_s: Composed, count: int = 1) -> Composed:
+        """Corrected typical seconds, of one number or of many."""
+        cold_s = np.minimum(composed_s, count * self.cold_s)
+        found: Composed = self.typical_scale * composed_s + self.typical_cold * cold_s
+        return found + count * self.typical_per_layer_s
 
 
 def uncorrected(part: str, kernel: str) -> Correction:
     """The correction that changes nothing."""
-    return Correction(part, kernel, 1.0, 0.0, 1.0, 0.0, 0, 0.0, 0.0)
+    return Correction(part, kernel, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +162,17 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
 
 
 def fit_correction(where: Where, seen: Sequence[Observation]) -> Correction:
-    """The correction of one part, with the pull that errs least on runs left out."""
+    """The correction of one part, with the pull and the cold share that err least on runs left out."""
     runs = sorted({each.run for each in seen})
     if len(runs) < LEAST_RUNS:
         return uncorrected(*where)
-    errors = {pull: _left_out_error(seen, runs, pull) for pull in PULLS}
-    pull = min(PULLS, key=lambda each: (errors[each], -each))
-    quiet, typical = _solve(seen, pull, "quiet_s"), _solve(seen, pull, "typical_s")
-    return Correction(*where, *quiet, *typical, len(seen), errors[inf], errors[pull])
+    composed = [each.composed.typical_s for each in seen]
+    shares = COLD if where[0] in CIRCUIT_PARTS else COLD[:1]
+    colds = [float(np.quantile(composed, share)) if share else 0.0 for share in shares]
+    errors = {each: _left_out_error(seen, runs, *each) for each in product(PULLS, colds)}
+    pull, cold_s = min(errors, key=lambda each: (errors[each], -each[0], each[1]))
+    quiet, typical = (_solve(seen, pull, cold_s, statistic) for statistic in ("quiet_s", "typical_s"))
+    return Correction(*where, cold_s, *quiet, *typical, len(seen), errors[inf, 0.0], errors[pull, cold_s])
 
 
 def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correction, ...]:
@@ -155,28 +180,29 @@ def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correc
     return tuple(fit_correction(where, each) for where, each in sorted(seen.items()))
 
 
-def _left_out_error(seen: Sequence[Observation], runs: Sequence[str], pull: float) -> float:
+def _left_out_error(seen: Sequence[Observation], runs: Sequence[str], pull: float, cold_s: float) -> float:
     errors: list[float] = []
     for run in runs:
-        scale, constant = _solve([each for each in seen if each.run != run], pull, "typical_s")
-        errors += [
-            abs((scale * each.composed.typical_s + constant) / each.measured.typical_s - 1)
-            for each in seen
-            if each.run == run
-        ]
+        scale, cold, constant = _solve([each for each in seen if each.run != run], pull, cold_s, "typical_s")
+        for each in seen:
+            if each.run == run:
+                composed_s = each.composed.typical_s
+                predicted_s = scale * composed_s + cold * min(composed_s, cold_s) + constant
+                errors.append(abs(predicted_s / each.measured.typical_s - 1))
     return float(np.mean(errors))
 
 
-def _solve(seen: Sequence[Observation], pull: float, statistic: str) -> tuple[float, float]:
-    """Scale and constant, both at least 0, of least squared relative error and distance from (1, 0)."""
+def _solve(seen: Sequence[Observation], pull: float, cold_s: float, statistic: str) -> tuple[float, float, float]:
+    """Scale, cold share and constant, all at least 0, of least squared relative error and distance from (1, 0, 0)."""
     from scipy.optimize import nnls
 
     if pull == inf:
-        return 1.0, 0.0
+        return 1.0, 0.0, 0.0
     composed = np.array([getattr(each.composed, statistic) for each in seen])
     measured = np.array([getattr(each.measured, statistic) for each in seen])
     unit = float(np.median(measured))
+    columns = [composed, np.minimum(composed, cold_s), np.full(len(seen), unit)]
     weight = np.sqrt(pull)
-    rows = np.vstack([np.stack([composed / measured, unit / measured], axis=1), np.diag([weight, weight])])
-    (scale, constant), _ = nnls(rows, np.concatenate([np.ones(len(seen)), [weight, 0.0]]))
-    return float(scale), float(constant * unit)
+    rows = np.vstack([np.stack(columns, axis=1) / measured[:, None], weight * np.eye(3)])
+    (scale, cold, constant), _ = nnls(rows, np.concatenate([np.ones(len(seen)), [weight, 0.0, 0.0]]))
+    return float(scale), float(cold), float(constant * unit)

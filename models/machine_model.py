@@ -25,7 +25,7 @@ from autoprivacy.models.layer_model import (
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 LAYER_LEVEL: Final = 0.95
 NETWORK_LEVEL: Final = 0.8
 UNLIKE: Final = 2.15
@@ -46,7 +46,7 @@ class MachineModel:
     predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     profile_id: str
     profile_name: str
     reference_typical_s: float

@@ -50,7 +50,7 @@ class AnalyticPricing:
         return 1e-5 * len({each.operation in {"encrypt", "decrypt"} for each in work if each.n})
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
-        return CircuitSeconds(self.seconds(work), 0.0, 0.0, 0.0)
+        return CircuitSeconds(self.seconds(work))
 
     def turn(self, circuits: Floats) -> Floats:
         found: Floats = circuits[0]

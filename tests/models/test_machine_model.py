@@ -5,8 +5,8 @@ import pytest
 
 from autoprivacy.common.errors import AutoPrivacyError, UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
-from autoprivacy.hwprofiles.machine_profile import MachineProfile, ParallelSample, WorkDone
-from autoprivacy.models.layer_model import PARTS
+from autoprivacy.hwprofiles.machine_profile import MachineProfile, ParallelSample, Seconds, WorkDone
+from autoprivacy.models.layer_model import PARTS, Observation, fit_correction
 from autoprivacy.models.machine_model import LINK, MachineModel, fit
 from tests import synthetic
 
@@ -19,6 +19,23 @@ def test_what_layers_cost_beyond_their_operations_is_given_back(scale: float, pe
         for (part, _), found in predictor.layer(layer.work).items():
             assert found.quiet_s == pytest.approx(layer.components[part].quiet_s, rel=1e-2)
             assert found.typical_s == pytest.approx(layer.components[part].typical_s, rel=1e-2)
+
+
+def test_what_runs_cold_at_first_is_told_from_what_is_always_slower() -> None:
+    composed = [1e-4 * 1.3**k for k in range(30)]
+    seen = [
+        Observation(f"run{k % 10}", Seconds(c, c), Seconds(slow, slow))
+        for k, c in enumerate(composed)
+        for slow in [1.1 * c + 0.6 * min(c, 2e-3) + 5e-5]
+    ]
+    found = fit_correction(("garble_s", ""), seen)
+    for each in seen:
+        assert found(each.composed).typical_s == pytest.approx(each.measured.typical_s, rel=0.03)
+    # Far beyond what was seen only the scale is left, which a line through all of it overstates.
+    assert found(Seconds(10.0, 10.0)).typical_s == pytest.approx(11.0, rel=0.01)
+    line = fit_correction(("client_he_s", "ring"), seen)
+    assert line.typical_cold == 0
+    assert line.typical_scale > found.typical_scale
 
 
 def test_runs_that_follow_the_model_leave_no_doubt() -> None:
