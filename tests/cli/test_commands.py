@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -593,3 +594,9 @@ def test_the_log_can_be_turned_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AUTOPRIVACY_LOG", "loud")
     code, _, err = run("networks", "list")
     assert (code, "set it to info or debug" in err) == (2, True)
+
+
+def test_the_version_is_said() -> None:
+    code, out, _ = run("--version")
+    assert (code, out.split()[0]) == (0, "autoprivacy")
+    assert out.split()[1] == version("autoprivacy")
