@@ -596,7 +596,7 @@ def test_the_log_can_be_turned_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert (code, "set it to info or debug" in err) == (2, True)
 
 
-def test_the_version_is_said() -> None:
+def test_the_version_is_said(run: Run) -> None:
     code, out, _ = run("--version")
     assert (code, out.split()[0]) == (0, "autoprivacy")
     assert out.split()[1] == version("autoprivacy")
