@@ -182,6 +182,6 @@ class DeploymentPricing:
             return self._deployment.link.message(work.bytes, up=work.state == "up").typical_s
         where = part_of(work), work.kernel
         predictor = self._deployment.predictor(where[0])
-        scale = predictor.correction(where).typical_scale
-        seconds = self._deployment.slowdown_median * scale * predictor.seconds(work).typical_s
-        return seconds + self._constant(LINK) if where == LINK else seconds
+        correction, seconds = predictor.correction(where), predictor.seconds(work).typical_s
+        corrected = correction.typical_s(seconds) if where == LINK else correction.typical_scale * seconds
+        return self._deployment.slowdown_median * corrected

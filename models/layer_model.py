@@ -5,11 +5,11 @@ component of a party (HE apart by kernel) is corrected by
 
     seconds = scale x composed + cold x min(composed, cold_s) + per_layer_s,    composed = sum of operations
 
-(of the link: for every message). Of circuits and transfers the first `cold_s` take longer than the rest: small layers
-run cold, large ones at the speed of a loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0,
-per_layer_s = 0 by a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those
-of `PULLS` and `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that few layers
-do not make it worse.
+(of the link: for every message). Of circuits, transfers and messages the first `cold_s` take longer than the rest:
+small ones run cold, large ones at the speed of a loop. It is fitted to relative errors and drawn towards scale = 1,
+cold = 0, per_layer_s = 0 by a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`,
+are those of `PULLS` and `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that
+few layers do not make it worse.
 """
 
 from collections import defaultdict
@@ -55,9 +55,10 @@ PARTS: Final = {
 """The part of a layer's time that each operation of a plan belongs to."""
 
 PULLS: Final = (0.01, 0.1, 1.0, 10.0, inf)
-COLD: Final = (0.0, 0.2, 0.4, 0.6, 0.8)
+COLD: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
 CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
-"""What starts cold. A search tabulates these by layer, the others by work: a correction of those must be a line."""
+COLD_PARTS: Final = frozenset({*CIRCUIT_PARTS, "link_s"})
+"""What starts cold. A search tabulates circuits by layer and the link by message, HE by work: that must be a line."""
 
 LEAST_RUNS: Final = 3
 
@@ -99,18 +100,18 @@ class Correction:
     error_before: float
     error_after: float
 
-    def __call__(self, composed: Seconds, count: int = 1) -> Seconds:
-        """Corrected seconds of one layer, or of so many messages of the link."""
-        quiet = self.quiet_scale * composed.quiet_s + self.quiet_cold * min(composed.quiet_s, count * self.cold_s)
-        quiet += count * self.quiet_per_layer_s
-        typical = float(self.typical_s(composed.typical_s, count))
+    def __call__(self, composed: Seconds) -> Seconds:
+        """Corrected seconds of one layer, or of one message of the link."""
+        quiet = self.quiet_scale * composed.quiet_s + self.quiet_cold * min(composed.quiet_s, self.cold_s)
+        quiet += self.quiet_per_layer_s
+        typical = float(self.typical_s(composed.typical_s))
         return Seconds(min(quiet, typical), typical)
 
-    def typical_s(self, composed_s: Composed, count: int = 1) -> Composed:
+    def typical_s(self, composed_s: Composed) -> Composed:
         """Corrected typical seconds, of one number or of many."""
-        cold_s = np.minimum(composed_s, count * self.cold_s)
+        cold_s = np.minimum(composed_s, self.cold_s)
         found: Composed = self.typical_scale * composed_s + self.typical_cold * cold_s
-        return found + count * self.typical_per_layer_s
+        return found + self.typical_per_layer_s
 
 
 def uncorrected(part: str, kernel: str) -> Correction:
@@ -120,10 +121,13 @@ def uncorrected(part: str, kernel: str) -> Correction:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole."""
+    """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole.
+
+    Of the link it is a run, and what every message of it would take.
+    """
 
     run: str
-    composed: Seconds
+    composed: tuple[Seconds, ...]
     measured: Seconds
 
 
@@ -157,7 +161,7 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
     for layer in layers:
         for where, work in by_part(layer.work).items():
             if where[0] in layer.components:
-                found[where].append(Observation(layer.run, added(work, compose), layer.components[where[0]]))
+                found[where].append(Observation(layer.run, (added(work, compose),), layer.components[where[0]]))
     return dict(found)
 
 
@@ -166,8 +170,8 @@ def fit_correction(where: Where, seen: Sequence[Observation]) -> Correction:
     runs = sorted({each.run for each in seen})
     if len(runs) < LEAST_RUNS:
         return uncorrected(*where)
-    composed = [each.composed.typical_s for each in seen]
-    shares = COLD if where[0] in CIRCUIT_PARTS else COLD[:1]
+    composed = [item.typical_s for each in seen for item in each.composed]
+    shares = COLD if where[0] in COLD_PARTS else COLD[:1]
     colds = [float(np.quantile(composed, share)) if share else 0.0 for share in shares]
     errors = {each: _left_out_error(seen, runs, *each) for each in product(PULLS, colds)}
     pull, cold_s = min(errors, key=lambda each: (errors[each], -each[0], each[1]))
@@ -183,13 +187,17 @@ def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correc
 def _left_out_error(seen: Sequence[Observation], runs: Sequence[str], pull: float, cold_s: float) -> float:
     errors: list[float] = []
     for run in runs:
-        scale, cold, constant = _solve([each for each in seen if each.run != run], pull, cold_s, "typical_s")
-        for each in seen:
-            if each.run == run:
-                composed_s = each.composed.typical_s
-                predicted_s = scale * composed_s + cold * min(composed_s, cold_s) + constant
-                errors.append(abs(predicted_s / each.measured.typical_s - 1))
+        found = _solve([each for each in seen if each.run != run], pull, cold_s, "typical_s")
+        own = [each for each in seen if each.run == run]
+        predicted = _columns(own, cold_s, "typical_s") @ found
+        errors += np.abs(predicted / [each.measured.typical_s for each in own] - 1).tolist()
     return float(np.mean(errors))
+
+
+def _columns(seen: Sequence[Observation], cold_s: float, statistic: str) -> NDArray[np.float64]:
+    """By observation: the sum of what is composed, of the first `cold_s` of each of it, and how many these are."""
+    composed = [np.array([getattr(item, statistic) for item in each.composed]) for each in seen]
+    return np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items)] for items in composed])
 
 
 def _solve(seen: Sequence[Observation], pull: float, cold_s: float, statistic: str) -> tuple[float, float, float]:
@@ -198,11 +206,10 @@ def _solve(seen: Sequence[Observation], pull: float, cold_s: float, statistic: s
 
     if pull == inf:
         return 1.0, 0.0, 0.0
-    composed = np.array([getattr(each.composed, statistic) for each in seen])
     measured = np.array([getattr(each.measured, statistic) for each in seen])
-    unit = float(np.median(measured))
-    columns = [composed, np.minimum(composed, cold_s), np.full(len(seen), unit)]
+    columns = _columns(seen, cold_s, statistic)
+    unit = float(np.median(measured / columns[:, 2]))
     weight = np.sqrt(pull)
-    rows = np.vstack([np.stack(columns, axis=1) / measured[:, None], weight * np.eye(3)])
+    rows = np.vstack([columns * [1, 1, unit] / measured[:, None], weight * np.eye(3)])
     (scale, cold, constant), _ = nnls(rows, np.concatenate([np.ones(len(seen)), [weight, 0.0, 0.0]]))
     return float(scale), float(cold), float(constant * unit)

@@ -15,7 +15,7 @@ from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Seconds
 from autoprivacy.models.layer_model import added, hidden_s, part_of
 from autoprivacy.models.link_model import LinkModel
-from autoprivacy.models.machine_model import LINK, MachineModel, Predictor
+from autoprivacy.models.machine_model import MachineModel, Predictor
 from autoprivacy.models.operation_model import EXTRAPOLATION
 from autoprivacy.protocol.garbling import LABEL_BYTES, PIECE_BYTES
 from autoprivacy.protocol.plan import LayerPlan, Plan, Work
@@ -183,7 +183,7 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Sec
 def _link_seconds(transfers: list[Work], deployment: Deployment) -> Seconds:
     client = deployment.client_predictor
     if deployment.link is None or deployment.link.loopback:
-        return client.correction(LINK)(added(transfers, client.seconds), len(transfers))
+        return client.messages(transfers)
     turns = [one.state != before.state for before, one in pairwise(transfers)]
     each = [
         deployment.link.message(transfer.bytes, up=transfer.state == "up", waited_for=turn)

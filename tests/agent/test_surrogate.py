@@ -18,7 +18,7 @@ from autoprivacy.common.errors import Refused
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import WorkDone
 from autoprivacy.models.comparison import Objective
-from autoprivacy.models.layer_model import CIRCUIT_PARTS, Correction
+from autoprivacy.models.layer_model import COLD_PARTS, Correction
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.operation_model import fit_operations
@@ -200,8 +200,7 @@ def prepared(model: MachineModel) -> MachineModel:
         Correction(part, "", 0.0, 1.1, 0.0, 1e-4, 1.2, 0.0, 2e-4 * k, 9, 0.1, 0.1) for k, part in enumerate(parts, 1)
     ]
     cold = [
-        replace(each, cold_s=1e-3, typical_cold=0.7) if each.part in CIRCUIT_PARTS else each
-        for each in model.corrections
+        replace(each, cold_s=1e-3, typical_cold=0.7) if each.part in COLD_PARTS else each for each in model.corrections
     ]
     return replace(model, operations=(*model.operations, *fit_operations(more)), corrections=(*cold, *corrections))
 

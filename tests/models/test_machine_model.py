@@ -24,13 +24,13 @@ def test_what_layers_cost_beyond_their_operations_is_given_back(scale: float, pe
 def test_what_runs_cold_at_first_is_told_from_what_is_always_slower() -> None:
     composed = [1e-4 * 1.3**k for k in range(30)]
     seen = [
-        Observation(f"run{k % 10}", Seconds(c, c), Seconds(slow, slow))
+        Observation(f"run{k % 10}", (Seconds(c, c),), Seconds(slow, slow))
         for k, c in enumerate(composed)
         for slow in [1.1 * c + 0.6 * min(c, 2e-3) + 5e-5]
     ]
     found = fit_correction(("garble_s", ""), seen)
     for each in seen:
-        assert found(each.composed).typical_s == pytest.approx(each.measured.typical_s, rel=0.03)
+        assert found(each.composed[0]).typical_s == pytest.approx(each.measured.typical_s, rel=0.03)
     # Far beyond what was seen only the scale is left, which a line through all of it overstates.
     assert found(Seconds(10.0, 10.0)).typical_s == pytest.approx(11.0, rel=0.01)
     line = fit_correction(("client_he_s", "ring"), seen)
