@@ -13,9 +13,8 @@ few layers do not make it worse.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import inf
 from typing import Final, TypeAlias, TypeVar
 
@@ -167,16 +166,17 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
 
 def fit_correction(where: Where, seen: Sequence[Observation]) -> Correction:
     """The correction of one part, with the pull and the cold share that err least on runs left out."""
-    runs = sorted({each.run for each in seen})
-    if len(runs) < LEAST_RUNS:
+    if len({each.run for each in seen}) < LEAST_RUNS:
         return uncorrected(*where)
     composed = [item.typical_s for each in seen for item in each.composed]
     shares = COLD if where[0] in COLD_PARTS else COLD[:1]
-    colds = [float(np.quantile(composed, share)) if share else 0.0 for share in shares]
-    errors = {each: _left_out_error(seen, runs, *each) for each in product(PULLS, colds)}
+    typical = {cold_s: _Rows.of(seen, cold_s, "typical_s") for cold_s in (_quantile(composed, each) for each in shares)}
+    errors = {(pull, cold_s): error for cold_s, rows in typical.items() for pull, error in rows.left_out_errors()}
     pull, cold_s = min(errors, key=lambda each: (errors[each], -each[0], each[1]))
-    quiet, typical = (_solve(seen, pull, cold_s, statistic) for statistic in ("quiet_s", "typical_s"))
-    return Correction(*where, cold_s, *quiet, *typical, len(seen), errors[inf, 0.0], errors[pull, cold_s])
+    quiet = _Rows.of(seen, cold_s, "quiet_s").solved(pull)
+    return Correction(
+        *where, cold_s, *quiet, *typical[cold_s].solved(pull), len(seen), errors[inf, 0.0], errors[pull, cold_s]
+    )
 
 
 def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correction, ...]:
@@ -184,32 +184,68 @@ def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correc
     return tuple(fit_correction(where, each) for where, each in sorted(seen.items()))
 
 
-def _left_out_error(seen: Sequence[Observation], runs: Sequence[str], pull: float, cold_s: float) -> float:
-    errors: list[float] = []
-    for run in runs:
-        found = _solve([each for each in seen if each.run != run], pull, cold_s, "typical_s")
-        own = [each for each in seen if each.run == run]
-        predicted = _columns(own, cold_s, "typical_s") @ found
-        errors += np.abs(predicted / [each.measured.typical_s for each in own] - 1).tolist()
-    return float(np.mean(errors))
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share)) if share else 0.0
 
 
-def _columns(seen: Sequence[Observation], cold_s: float, statistic: str) -> NDArray[np.float64]:
-    """By observation: the sum of what is composed, of the first `cold_s` of each of it, and how many these are."""
-    composed = [np.array([getattr(item, statistic) for item in each.composed]) for each in seen]
-    return np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items)] for items in composed])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Least squares of relative errors: `columns` (seen, 3) x (scale, cold share, constant in `unit_s`) should be 1.
+
+    The columns are what is composed, the first `cold_s` of it, and how much of it there is, over what was measured.
+    """
+
+    columns: NDArray[np.float64]
+    runs: NDArray[np.int64]
+    unit_s: float
+
+    @classmethod
+    def of(cls, seen: Sequence[Observation], cold_s: float, statistic: str) -> "_Rows":
+        """Of the quiet or the typical times that were seen."""
+        composed = [np.array([getattr(item, statistic) for item in each.composed]) for each in seen]
+        measured = np.array([getattr(each.measured, statistic) for each in seen])
+        columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items)] for items in composed])
+        unit_s = float(np.median(measured / columns[:, 2]))
+        runs = np.unique([each.run for each in seen], return_inverse=True)[1]
+        return cls(columns * [1, 1, unit_s] / measured[:, None], runs, unit_s)
+
+    def left_out_errors(self) -> Iterator[tuple[float, float]]:
+        """By pull the mean absolute relative error on runs, each left out of the fit."""
+        of_run = [self.columns[self.runs == run] for run in range(self.runs.max() + 1)]
+        grams = np.array([rows.T @ rows for rows in of_run])
+        right = np.array([rows.sum(axis=0) for rows in of_run])
+        for pull in PULLS:
+            found = _drawn(grams.sum(axis=0) - grams, right.sum(axis=0) - right, pull)[self.runs]
+            yield pull, float(np.abs((self.columns * found).sum(axis=1) - 1).mean())
+
+    def solved(self, pull: float) -> tuple[float, float, float]:
+        """Scale, cold share and constant in seconds, of all that was seen."""
+        scale, cold, constant = _drawn(self.columns.T @ self.columns, self.columns.sum(axis=0), pull).tolist()
+        return scale, cold, constant * self.unit_s
 
 
-def _solve(seen: Sequence[Observation], pull: float, cold_s: float, statistic: str) -> tuple[float, float, float]:
-    """Scale, cold share and constant, all at least 0, of least squared relative error and distance from (1, 0, 0)."""
-    from scipy.optimize import nnls
-
+def _drawn(gram: NDArray[np.float64], right: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
+    """What is at least 0 and minimises x gram x - 2 x right + pull |x - (1, 0, 0)|^2, for many (..., 3) at once."""
+    alone = np.array([1.0, 0.0, 0.0])
     if pull == inf:
-        return 1.0, 0.0, 0.0
-    measured = np.array([getattr(each.measured, statistic) for each in seen])
-    columns = _columns(seen, cold_s, statistic)
-    unit = float(np.median(measured / columns[:, 2]))
-    weight = np.sqrt(pull)
-    rows = np.vstack([columns * [1, 1, unit] / measured[:, None], weight * np.eye(3)])
-    (scale, cold, constant), _ = nnls(rows, np.concatenate([np.ones(len(seen)), [weight, 0.0, 0.0]]))
-    return float(scale), float(cold), float(constant * unit)
+        return np.broadcast_to(alone, right.shape)
+    return nonnegative_minimum(gram + pull * np.eye(3), right + pull * alone)
+
+
+def nonnegative_minimum(gram: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The x >= 0 (..., k) that minimises x gram x - 2 x right, for many positive definite `gram` (..., k, k) at once.
+
+    One of the 2^k sets of coordinates that are not 0 holds it; fits leave out hundreds of runs, and k is 3.
+    """
+    size = right.shape[-1]
+    found, least = np.zeros_like(right), np.zeros(right.shape[:-1])
+    for number in range(1, 1 << size):
+        chosen = [at for at in range(size) if number >> at & 1]
+        part = np.linalg.solve(gram[..., chosen, :][..., chosen], right[..., chosen, None])[..., 0]
+        value = -(part * right[..., chosen]).sum(axis=-1)
+        better = (part >= 0).all(axis=-1) & (value < least)
+        least = np.where(better, value, least)
+        whole = np.zeros_like(right)
+        whole[..., chosen] = part
+        found = np.where(better[..., None], whole, found)
+    return found

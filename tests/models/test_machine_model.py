@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from autoprivacy.common.errors import AutoPrivacyError, UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, ParallelSample, Seconds, WorkDone
-from autoprivacy.models.layer_model import PARTS, Observation, fit_correction
+from autoprivacy.models.layer_model import PARTS, Observation, fit_correction, nonnegative_minimum
 from autoprivacy.models.machine_model import LINK, MachineModel, fit
 from tests import synthetic
 
@@ -36,6 +37,15 @@ def test_what_runs_cold_at_first_is_told_from_what_is_always_slower() -> None:
     line = fit_correction(("client_he_s", "ring"), seen)
     assert line.typical_cold == 0
     assert line.typical_scale > found.typical_scale
+
+
+def test_the_least_of_what_is_not_negative_is_scipy_s() -> None:
+    rng = np.random.default_rng(0)
+    rows, wanted = rng.normal(size=(200, 8, 3)), rng.normal(size=(200, 8))
+    found = nonnegative_minimum(rows.transpose(0, 2, 1) @ rows, (rows * wanted[..., None]).sum(axis=1))
+    assert (found == 0).any(axis=1).sum() > 100
+    for each, matrix, values in zip(found, rows, wanted, strict=True):
+        np.testing.assert_allclose(each, nnls(matrix, values)[0], atol=1e-9)
 
 
 def test_runs_that_follow_the_model_leave_no_doubt() -> None:
