@@ -1,9 +1,11 @@
 """`search` and `policy`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoprivacy.agent.choosing import Found as SearchFound
 from autoprivacy.agent.choosing import run
+from autoprivacy.agent.ladder import Rung
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.searching import Search, Settings, Spent, check
 from autoprivacy.cli.console import VERSION, err, print_json, progress, say, table
@@ -92,21 +94,7 @@ def show_found(found: SearchFound, settings: Settings) -> None:
     show_layers(found.policy)
     for why in found.why:
         say(f"{why.layer}: {why.chosen}. Next cheaper: {why.next_cheaper}.")
-    table(
-        "the ladder of gains, at the same additive drop",
-        ["", "rung", "circuit privacy", "predicted ms", "drop at most, points", "note"],
-        [
-            [
-                rung.kind,
-                rung.name,
-                rung.circuit_privacy,
-                "none" if rung.latency_s is None else f"{1000 * rung.latency_s:.3f}",
-                "" if rung.drop is None else f"{100 * rung.drop.upper:.2f}",
-                rung.note,
-            ]
-            for rung in found.ladder
-        ],
-    )
+    _show_ladder(found.ladder)
     rows = [
         [
             f"{1000 * point.latency_s:.3f}",
@@ -124,6 +112,25 @@ def show_found(found: SearchFound, settings: Settings) -> None:
         f"{found.drop.accuracy:.2%} on {found.drop.images} images, {found.drop.baseline:.2%} at 8 bits without errors, "
         f"drop at most {found.drop.upper:.2%} with 95 % confidence (additive estimate {found.additive_drop:.2%})"
     )
+
+
+def _show_ladder(ladder: Sequence[Rung]) -> None:
+    """The rungs as a table, and what is to be said of some below it."""
+    notes = list(dict.fromkeys(rung.note for rung in ladder if rung.note))
+    rows = [
+        [
+            f"{rung.name} ({notes.index(rung.note) + 1})" if rung.note else rung.name,
+            rung.kind,
+            rung.circuit_privacy,
+            "none" if rung.latency_s is None else f"{1000 * rung.latency_s:.3f}",
+            "" if rung.drop is None else f"{100 * rung.drop.upper:.2f}",
+        ]
+        for rung in ladder
+    ]
+    columns = ["rung", "", "circuit privacy", "predicted ms", "drop at most, points"]
+    table("the ladder of gains, at the same additive drop", columns, rows)
+    for number, note in enumerate(notes, 1):
+        say(f"({number}) {note}")
 
 
 def _show_spent(method: str, spent: Spent) -> None:
