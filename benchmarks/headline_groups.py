@@ -116,12 +116,13 @@ class Stages:
 
 @record
 class Found:
-    """What a search gave, and its ladder."""
+    """What a search gave, and its ladder, whose rungs are not simulated: that takes minutes each."""
 
     policy: Policy
     latency_s: float
     additive_drop: float
     drop: AccuracyDrop
+    simulated: int
     ladder: tuple[Rung, ...]
 
 
@@ -132,9 +133,9 @@ def find(search: Search) -> Found:
         Refused: if no policy keeps the limit.
     """
     tables = search.tables()
-    best, drop, _ = choose(search, tables)
+    best, drop, simulated = choose(search, tables)
     policy = search.policy(tables, best.policy, method_name="exact")
-    return Found(policy, best.latency_s, best.penalty * UNIT, drop, ladder(search, best, judge=False))
+    return Found(policy, best.latency_s, best.penalty * UNIT, drop, simulated, ladder(search, best, judge=False))
 
 
 def loopback_groups(search: Search, stages: Stages, *, quick: bool) -> Iterator[Group]:

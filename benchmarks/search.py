@@ -26,7 +26,6 @@ from typing import Any, Final
 import numpy as np
 
 from autoprivacy.agent.accuracy import AccuracyDrop, accuracy_drop
-from autoprivacy.agent.choosing import Found, run
 from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder, published, ruled
 from autoprivacy.agent.methods import exact
 from autoprivacy.agent.named_policies import FLOODING
@@ -47,6 +46,7 @@ from autoprivacy.networks.zoo import is_trained
 from autoprivacy.protocol.agreeing import agree
 from benchmarks.deployed import benchmarked_model
 from benchmarks.document import RESULTS, RUNS, Document, Target, parse_options
+from benchmarks.headline_groups import Found, find
 
 NETWORKS: Final = ("minionn", "resnet20", "resnet32")
 TARGETS: Final = {
@@ -148,9 +148,9 @@ def _unjudged(search: Search, times: int) -> Step:
 
 def _judged(search: Search, model: MachineModel, *, quick: bool) -> Step:
     """The search itself, under `uniform` and under flooding, and over links."""
-    found = run(search)
+    found = find(search)
     flooded_search = search.under(FLOODING)
-    flooded = run(flooded_search)
+    flooded = find(flooded_search)
     figures = {
         "exact_s": _exact_s(search.tables(), found.additive_drop, 1 if quick else 3),
         "predicted_cut_vs_delphi_set_pct": _cut("DELPHI's set", found, flooded),
