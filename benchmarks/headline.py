@@ -148,17 +148,18 @@ def main() -> None:
 
     cases = [_case(name, model, profile, left_s(), options) for name in networks]
     try:
-        _measure_all(cases, model, options)
-        if options.prepare:
-            print("prepared; the same command without --prepare measures", file=sys.stderr)
-            return
         for case in cases:
-            _add(case, document, _accuracy(case, options))
+            _measure(case, model, options)
     except Paused as stage:
         print(f"stopped before {stage}; the same command goes on", file=sys.stderr)
         if not options.prepare and any(case.found for case in cases):
             _finish_in_part(cases, document, str(stage), options)
         return
+    if options.prepare:
+        print("prepared; the same command without --prepare measures", file=sys.stderr)
+        return
+    for case in cases:
+        _add(case, document)
     document.finish(options)
     if not options.quick:
         for name in networks:
@@ -171,28 +172,29 @@ def _finish_in_part(cases: Sequence["Case"], document: Document, stage: str, opt
     document.conditions["stopped_before"] = stage
     for case in cases:
         if case.found:
-            _add(case, document, {})
+            _add(case, document)
     document.finish(options)
 
 
-def _measure_all(cases: Sequence["Case"], model: MachineModel, options: Namespace) -> None:
-    """Loopback first."""
-    for case in cases:
-        for group in loopback_groups(case.search, case.stages, quick=options.quick):
-            case.add(group, model, options)
-    for case in cases:
-        for group in wan_groups(case.search, case.stages, model, quick=options.quick):
-            case.add(group, model, options)
+def _measure(case: "Case", model: MachineModel, options: Namespace) -> None:
+    """All of one network, loopback first."""
+    for group in loopback_groups(case.search, case.stages, quick=options.quick):
+        case.add(group, model, options)
+    for group in wan_groups(case.search, case.stages, model, quick=options.quick):
+        case.add(group, model, options)
+    if not options.quick:
+        case.drop = judged(case.search, case.groups[0].policies[0], case.stages)
 
 
 @dataclass(slots=True)
 class Case:
-    """One network: its search, its stages, what is to run and what did."""
+    """One network: its search, its stages, what is to run and what did, and the accuracy drop of the choice."""
 
     search: Search
     stages: Stages
     groups: list[Group] = field(default_factory=list)
     found: dict[str, Confirmation] = field(default_factory=dict)
+    drop: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -222,19 +224,12 @@ def _case(name: str, model: MachineModel, profile: str, left_s: float | None, op
     return Case(search, stages)
 
 
-def _accuracy(case: Case, options: Namespace) -> dict[str, Any]:
-    """Of the choice; nothing where none was searched."""
-    if options.quick:
-        return {}
-    return judged(case.search, case.groups[0].policies[0], case.stages)
-
-
-def _add(case: Case, document: Document, drop: dict[str, Any]) -> None:
+def _add(case: Case, document: Document) -> None:
     """One network's figures and context."""
     found = case.found
-    document.figures |= figures_of(case.name, found, drop)
+    document.figures |= figures_of(case.name, found, case.drop)
     document.context[case.name] = {
-        "accuracy": drop,
+        "accuracy": case.drop,
         "cut_at_2^-40_vs_cheetah_set_pct": {group: cut(each, CHEETAH, LAYERS_RULED) for group, each in found.items()},
         "measured": {group: json.loads(to_json(each)) for group, each in found.items()},
         "left_out": {group.name: group.left_out for group in case.groups},
