@@ -10,6 +10,8 @@ With `coefficients` a decryption error is a small integer on one value. With `sl
 every slot of its response: all its values become uniform modulo t.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf, log, log2, prod, sqrt
 from typing import Final
@@ -32,6 +34,9 @@ from autoprivacy.protocol.error_norms import ProductNorms, coefficient_norms, ex
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.packing import CoefficientLayout
 from autoprivacy.protocol.slot_packing import SlotLayout
+
+VALUES_AT_ONCE: Final = 1 << 16
+"""Errors that are drawn together: half a megabyte of them."""
 
 FAILURE_BITS: Final = 40
 """The usual rule: an inference fails at most once in 2^40, by union bound [Cheetah]."""
@@ -116,15 +121,33 @@ class DecryptionError:
         return log2(self.setting.kept_q) - 1 - log2(self.setting.he_set.t) - log2(worst_noise(self.setting))
 
     def sample(self, rng: np.random.Generator, images: int) -> IntArray:
-        """Integer errors (images, M, H', W'), every coefficient independent: the fast injection."""
+        """Integer errors (images, M, H', W'), every coefficient independent: the fast injection.
+
+        Images are drawn in blocks that stay in cache, each by a generator of its own, on all cores: what is drawn
+        does not depend on how many there are.
+        """
         layout = self.setting.layout
         shape = (images, layout.shape.out_channels, *layout.shape.out_size)
         if self._slots:
             return self._sample_slots(rng, images).reshape(shape)
-        delta = rng.standard_normal(shape) * self.law.deviation[:, 0][self.rows, None, None]
+        found = np.empty(shape, np.int64)
+        at_once = max(1, VALUES_AT_ONCE // prod(shape[1:]))
+        blocks = [found[start : start + at_once] for start in range(0, images, at_once)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(self._draw, blocks, rng.spawn(len(blocks))):
+                pass
+        return found
+
+    def _draw(self, errors: IntArray, rng: np.random.Generator) -> None:
+        """Fill a block of images with their errors."""
+        delta = rng.standard_normal(errors.shape)
+        delta *= self.law.deviation[:, 0][self.rows, None, None]
         for width in self.law.half_widths:
-            delta += rng.uniform(-width, width, shape)
-        return rounded_error(rng, delta, self.setting.privacy)
+            uniform = rng.random(errors.shape)
+            uniform -= 0.5
+            uniform *= 2 * width
+            delta += uniform
+        errors[...] = rounded_error(rng, delta, self.setting.privacy)
 
     @property
     def _slots(self) -> bool:
