@@ -56,8 +56,8 @@ def fit_profile(
     )
     _show_candidates(model)
     table(
-        "corrections from measured layers: scale x operations, more of the first of them, and a constant a layer",
-        ["part", "kernel", "scale", "more of the first", "constant", "layers", "error before", "after"],
+        "corrections from measured layers: scale x operations, more while cold, a constant a layer",
+        ["part", "kernel", "scale", "cold", "constant", "layers", "error before", "after"],
         [
             [
                 each.part,
