@@ -14,6 +14,9 @@ from typing import Final, Protocol
 LOOPBACK_CONGESTION_CONTROL: Final = b"reno"
 """Within one machine nothing is congested, and pacing (bbr) costs a third of the rate; any process may use `reno`."""
 
+_TCP_CONGESTION: Final[int | None] = getattr(socket, "TCP_CONGESTION", None)
+"""Linux alone has it."""
+
 
 class Stream(Protocol):
     """One end of a connection.
@@ -46,19 +49,20 @@ class PlainStream:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if ipaddress.ip_address(connection.getpeername()[0]).is_loopback:
-                with suppress(OSError):
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, LOOPBACK_CONGESTION_CONTROL)
+            # Only a preference; and a peer that is gone again is told of when something is read.
+            with suppress(OSError):
+                if _TCP_CONGESTION and ipaddress.ip_address(connection.getpeername()[0]).is_loopback:
+                    connection.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, LOOPBACK_CONGESTION_CONTROL)
         self._connection = connection
 
     @property
     def congestion_control(self) -> str:
         """TCP's congestion control at this end; of an emulated link, none is known."""
-        try:
-            name = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
-        except OSError:
-            return "unknown"
-        return name.rstrip(b"\0").decode("ascii")
+        name = b""
+        with suppress(OSError):
+            if _TCP_CONGESTION:
+                name = self._connection.getsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, 16)
+        return name.rstrip(b"\0").decode("ascii") or "unknown"
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`."""

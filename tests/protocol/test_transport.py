@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -327,9 +328,19 @@ def test_a_server_waits_for_the_acceptance_of_its_agreement(channels, key):
         protocol_error(server.result)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="Linux's alone")
 def test_loopback_is_not_paced(sockets):
     client, _ = sockets
     assert Channel(client).congestion_control == "reno"
+
+
+def test_a_peer_that_is_gone_before_it_is_spoken_to_is_one_error():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # resets
+        with listener.accept()[0] as connection:
+            assert "lost" in protocol_error(Channel(connection, timeout_s=1).receive, Kind.PROOF, 1)
 
 
 def test_what_is_no_tcp_has_no_congestion_control():
