@@ -45,8 +45,8 @@ from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, zoo
-from benchmarks.deployed import benchmarked_model
 from benchmarks.document import RUNS, Document, Target, parse_options
+from benchmarks.searches import benchmarked_model
 
 NETWORKS: Final = ("minionn", "resnet32")
 TARGETS: Final = {

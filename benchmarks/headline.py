@@ -44,16 +44,13 @@ from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, load
 from autoprivacy.protocol.transport import Route
-from benchmarks.deployed import benchmarked_model
 from benchmarks.document import RUNS, Document, Target, commit, parse_options
 from benchmarks.headline_groups import (
     CHEETAH,
     CHOSEN,
     DELPHI,
-    FULL,
     LAYERS_RULED,
     NETWORKS,
-    QUICK,
     REPEATS,
     TOLERATED,
     UNIFORM_RULED,
@@ -65,6 +62,7 @@ from benchmarks.headline_groups import (
     loopback_groups,
     wan_groups,
 )
+from benchmarks.searches import FULL, QUICK, benchmarked_model
 
 TARGETS: Final = {
     f"{network}_{figure}": target

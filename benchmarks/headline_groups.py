@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from autoprivacy.agent.accuracy import AccuracyDrop, classify
 from autoprivacy.agent.bounds import paired_upper
-from autoprivacy.agent.choosing import choose
-from autoprivacy.agent.ladder import BEST_UNIFORM, Rung, ladder
+from autoprivacy.agent.ladder import BEST_UNIFORM
 from autoprivacy.agent.named_policies import FLOODING
 from autoprivacy.agent.pricing import DeploymentPricing
-from autoprivacy.agent.problem import UNIT, units
-from autoprivacy.agent.searching import Search, Settings, solved
+from autoprivacy.agent.problem import units
+from autoprivacy.agent.searching import Search, solved
 from autoprivacy.common.files import write_atomic
-from autoprivacy.common.records import parse, record, to_json
+from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel
@@ -30,6 +29,7 @@ from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.policy import Policy
 from benchmarks.document import RESULTS
+from benchmarks.searches import Found, find
 
 NETWORKS: Final = ("minionn", "resnet20")
 REPEATS: Final = 6
@@ -37,10 +37,6 @@ REPEATS: Final = 6
 ERROR_DRAWS: Final = 5
 MOST_S: Final = 25.0
 """What is predicted to take longer an image does not run: its prediction stands beside the rest."""
-FULL: Final = Settings(max_accuracy_drop=0.005)
-QUICK: Final = Settings(
-    max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
-)
 WAN: Final = "wan-400mbps"
 """Cheetah's WAN, emulated."""
 WAN_NETWORK: Final = "minionn"
@@ -112,30 +108,6 @@ class Stages:
         self._done[name] = text
         if self._kept:
             write_atomic(self.file, json.dumps({"about": self._about, "stages": self._done}).encode())
-
-
-@record
-class Found:
-    """What a search gave, and its ladder, whose rungs are not simulated: that takes minutes each."""
-
-    policy: Policy
-    latency_s: float
-    additive_drop: float
-    drop: AccuracyDrop
-    simulated: int
-    ladder: tuple[Rung, ...]
-
-
-def find(search: Search) -> Found:
-    """The choice and its ladder.
-
-    Raises:
-        Refused: if no policy keeps the limit.
-    """
-    tables = search.tables()
-    best, drop, simulated = choose(search, tables)
-    policy = search.policy(tables, best.policy, method_name="exact")
-    return Found(policy, best.latency_s, best.penalty * UNIT, drop, simulated, ladder(search, best, judge=False))
 
 
 def loopback_groups(search: Search, stages: Stages, *, quick: bool) -> Iterator[Group]:

@@ -44,9 +44,8 @@ from autoprivacy.networks import data, load
 from autoprivacy.networks.data import Split
 from autoprivacy.networks.zoo import is_trained
 from autoprivacy.protocol.agreeing import agree
-from benchmarks.deployed import benchmarked_model
 from benchmarks.document import RESULTS, RUNS, Document, Target, parse_options
-from benchmarks.headline_groups import Found, find
+from benchmarks.searches import FULL, QUICK, Found, benchmarked_model, find
 
 NETWORKS: Final = ("minionn", "resnet20", "resnet32")
 TARGETS: Final = {
@@ -63,10 +62,6 @@ TARGETS: Final = {
 LINKS: Final = ("1gbe", "wan-100mbps")
 POLICIES: Final = 100_000
 FEW: Final = 200
-FULL: Final = Settings(max_accuracy_drop=0.005)
-QUICK: Final = Settings(
-    max_accuracy_drop=0.03, weight_bits=(4, 8), activation_bits=(4, 8), sensitivity_images=200, judged_images=500
-)
 PARTIAL: Final = RESULTS / "search.partial.json"
 
 
