@@ -1,7 +1,8 @@
 """Reading and writing files so that nothing is ever half-written."""
 
 import os
-import tempfile
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from autoprivacy.common.errors import BadInput
@@ -37,19 +38,18 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     Raises:
         BadInput: if the disk is full or the folder cannot be written; `path` is then as it was.
     """
-    temporary: str | None = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # named first: Ctrl-C may come while it is made
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        temporary.chmod(mode)
+        temporary.replace(path)
     except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise BadInput(
                 f"{path}: cannot be written ({error.strerror}); free space or choose another place"

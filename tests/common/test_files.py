@@ -1,7 +1,11 @@
 import errno
+import itertools
 import os
 import stat
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -66,6 +70,36 @@ def test_an_interruption_passes_and_leaves_no_temporary(tmp_path: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "file", b"new")
     assert names(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that were being opened
+def test_an_interruption_between_any_two_instructions_leaves_no_temporary(tmp_path: Path) -> None:
+    for moment in itertools.count():
+        left = moment
+
+        def interrupt(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code is not write_atomic.__code__:
+                return None
+            frame.f_trace_opcodes = True
+            left -= event == "opcode"
+            if left < 0:
+                raise KeyboardInterrupt
+            return interrupt
+
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            write_atomic(tmp_path / "file", b"new")
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        assert set(names(tmp_path)) <= {"file"}
+    assert moment > 20
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path: Path) -> None:
