@@ -141,7 +141,7 @@ def _chosen(search: Search, kind: Kind, name: str, method: str, budget: int, wan
     """What a method finds among some options."""
     privacy = search.settings.circuit_privacy
     try:
-        tables = search.surrogate().only(wanted).with_penalties(search.cost)
+        tables = search.with_costs(search.surrogate().only(wanted))
         found = solved(search, tables, budget, method)
     except Refused as error:
         return Rung(kind, name, privacy, None, None, None, str(error))

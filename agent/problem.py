@@ -33,8 +33,8 @@ MOST_PENALTY: Final = 10**6
 
 
 def units(share: float) -> int:
-    """A share of images in units, rounded up, at least 0."""
-    return min(MOST_PENALTY, max(0, int(np.ceil(share / UNIT - 1e-9))))
+    """A share of images in units, rounded, at least 0."""
+    return min(MOST_PENALTY, max(0, round(share / UNIT)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from autoprivacy.agent.coupling import BASELINE_BITS, Coupling, colourings, coup
 from autoprivacy.agent.he_choices import set_choices
 from autoprivacy.agent.methods import CALLS, MOST_CALLS, ddpg, dual_method, exact, method
 from autoprivacy.agent.methods.interface import DualMethod, Method, Solution
-from autoprivacy.agent.options import Choices, Option
+from autoprivacy.agent.options import Choices
 from autoprivacy.agent.pricing import Pricing
 from autoprivacy.agent.problem import Ints, Layer, Problem
 from autoprivacy.agent.sensitivity import Sensitivities, measure
@@ -173,15 +173,15 @@ class Search:
             )
         return self._sensitivities
 
-    def cost(self, layer: str, option: Option) -> float:
-        """What an option costs in accuracy by itself, as a share of images."""
-        return self.sensitivities().drop(self.coupling, layer, option)
-
     def tables(self) -> Surrogate:
         """The options that are worth looking at, priced, with what they cost in accuracy."""
         if self._tables is None:
-            self._tables = self.surrogate().with_penalties(self.cost)
+            self._tables = self.with_costs(self.surrogate())
         return self._tables
+
+    def with_costs(self, priced: Surrogate) -> Surrogate:
+        """Some priced options, with what they cost in accuracy."""
+        return priced.with_penalties(partial(self.sensitivities().costs().drop, self.coupling))
 
     def policy(self, tables: Surrogate, chosen: Ints, *, method_name: str) -> Policy:
         """The policy file of option numbers (layers,)."""

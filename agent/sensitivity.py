@@ -1,20 +1,33 @@
 """What each layer alone costs in accuracy: by its weight bits, the bits that enter it, and its decryption error.
 
-Each is the paired drop on images of the search split when only that differs from 8 bits without errors; errors are in
-steps of what is made of the accumulators at 8 bits (`options`). Drops are made monotone (fewer bits, or more error,
-never cost less); between measured errors they are interpolated, below the least they fall with the variance. Kept in a
-file as they are measured, so that an interrupted pass goes on.
+| symbol | meaning |
+|---|---|
+| margin | how far the class that the baseline (8 bits, no errors) gives an image leads over the next, in logits |
+| D | the change of the margin under one deviation; V = mean of D^2 over the images whose margin is below the median |
+| d, f | the mean paired drop of the deviation, and the share of images that it makes wrong or right |
+
+A deviation that is small against the margins moves logits like independent noise: squares of several add up, images
+change sides in proportion to sqrt(V), as many to the right as to the wrong at first order, so the drop goes with V. A
+cost is therefore k V, with one k per network, the sum of all small deviations' drops over that of their V. Drops of
+single deviations would say little: over 1,000 images they are within half a point of zero, and a search that trusted
+them would pick the luckiest. Images well inside their class say nothing, hence the median.
+
+Errors are in steps of what is made of the accumulators at 8 bits (`options`). Costs are made monotone (fewer bits, or
+more error, never cost less); between measured errors they are interpolated, below the least they fall with the
+variance. What is measured is kept in a file, so that an interrupted pass goes on.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling
 from autoprivacy.agent.options import Option
-from autoprivacy.agent.tails import Variation, classes_of
+from autoprivacy.agent.tails import Variation, logits_of
 from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import load, record, save
 from autoprivacy.networks.data import Split
@@ -24,37 +37,63 @@ from autoprivacy.networks.quantisation import Quantiser
 ERRORS: Final = (0.25, 1.0, 4.0, 16.0)
 """Deviations that are measured, in steps at 8 bits."""
 
-DRAWS: Final = 2
-VERSION: Final = 1
-"""Of how drops are measured: files of another version are measured anew."""
+SMALL: Final = 0.1
+"""Deviations that change the side of fewer images tell what a square of the margin's change costs."""
+
+VERSION: Final = 2
+"""Of how effects are measured: files of another version are measured anew."""
+
+
+@record
+class Effect:
+    """What one deviation does: V in squares of a logit, the drop d, and `changed`, the f of the table above."""
+
+    margin_square: float
+    drop: float
+    changed: float
 
 
 @record
 class Sensitivities:
-    """Measured drops, as shares, by what deviates: `conv1 weights 4`, `relu1 activations 4`, `conv1 error 1.0`."""
+    """Measured effects by what deviates: `conv1 weights 4`, `relu1 activations 4`, `conv1 error 1.0`."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     version: int
     network_hash: str
     images: int
     seed: int
-    drops: dict[str, float]
+    effects: dict[str, Effect]
+
+    def costs(self) -> "Costs":
+        """What every deviation costs."""
+        small = [each for each in self.effects.values() if each.changed <= SMALL]
+        squares = sum(each.margin_square for each in small)
+        per_square = max(sum(each.drop for each in small), 1 / self.images) / squares if squares else 1.0
+        return Costs({what: min(1.0, per_square * each.margin_square) for what, each in self.effects.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The cost k V of every deviation, as a share of images; never below 0."""
+
+    of: dict[str, float]
 
     def drop(self, coupling: Coupling, layer: str, option: Option) -> float:
         """What an option of a layer costs, as a share; activation bits count with the first layer that reads them."""
         chosen = option.chosen
-        total = self._bits(f"{layer} weights", chosen.weight_bits)
+        total = self.of_bits(f"{layer} weights", chosen.weight_bits)
         origin = coupling.origin_of[layer]
         if coupling.readers_of(origin)[0] == layer:
-            total += self._bits(f"{origin} activations", chosen.activation_bits)
+            total += self.of_bits(f"{origin} activations", chosen.activation_bits)
         return total + self.of_error(layer, option.error) + option.spoiled
 
-    def _bits(self, what: str, bits: int) -> float:
-        return max([0.0, *(self.drops.get(f"{what} {wider}", 0.0) for wider in range(bits, BASELINE_BITS))])
+    def of_bits(self, what: str, bits: int) -> float:
+        """What so few bits cost."""
+        return max([0.0, *(self.of.get(f"{what} {wider}", 0.0) for wider in range(bits, BASELINE_BITS))])
 
     def of_error(self, layer: str, error: float) -> float:
         """What an error of this deviation costs."""
-        measured = np.maximum.accumulate([max(0.0, self.drops[f"{layer} error {each}"]) for each in ERRORS])
+        measured = np.maximum.accumulate([self.of[f"{layer} error {each}"] for each in ERRORS])
         if error <= ERRORS[0]:
             return float(measured[0]) * (error / ERRORS[0]) ** 2
         if error >= ERRORS[-1]:
@@ -80,31 +119,40 @@ def measure(
     missing = [
         each for each in _variations(coupling, quantiser, weight_bits, activation_bits) if each.name not in known
     ]
-    made = Sensitivities(1, VERSION, coupling.baseline.trained_hash, count, seed, known)
+    made = Sensitivities(2, VERSION, coupling.baseline.trained_hash, count, seed, known)
     if not missing:
         return made
     x, y = split.batch(slice(0, count)), split.y[:count]
     rng = np.random.default_rng(seed)
-    baseline = Variation("baseline", coupling.baseline, coupling.layers[-1], 0.0)
+    unchanged = Variation("baseline", coupling.baseline, coupling.layers[-1], 0.0)
     with progress("measuring sensitivities", len(missing) + 1) as advance:
-        (_, (classes, *_)), *_ = classes_of(coupling.baseline, [baseline], x, rng, 1)
-        right = classes == y
+        ((_, before),) = logits_of(coupling.baseline, [unchanged], x, rng)
         advance()
-        for variation, found in classes_of(coupling.baseline, missing, x, rng, DRAWS):
-            after = np.mean([each == y for each in found], axis=0)
-            known[variation.name] = float((right - after).mean())
+        for variation, after in logits_of(coupling.baseline, missing, x, rng):
+            known[variation.name] = effect(before, after, y)
             advance()
             if file is not None:
                 save(made, file)
     return made
 
 
-def _known(file: Path | None, network_hash: str, images: int, seed: int) -> dict[str, float]:
+def effect(before: NDArray[np.float64], after: NDArray[np.float64], y: NDArray[np.int64]) -> Effect:
+    """What changes logits `before` (N, classes) to `after`, where the true classes are y (N,)."""
+    first, second = np.argsort(-before, axis=1, kind="stable")[:, :2].T
+    images = np.arange(len(y))
+    margins, later = (logits[images, first] - logits[images, second] for logits in (before, after))
+    near = margins <= np.median(margins)
+    lost = (first == y).astype(np.float64) - (after.argmax(axis=1) == y)
+    squares = (later - margins)[near] ** 2
+    return Effect(float(squares.mean()), float(lost.mean()), float(np.abs(lost).mean()))
+
+
+def _known(file: Path | None, network_hash: str, images: int, seed: int) -> dict[str, Effect]:
     if file is None or not file.exists():
         return {}
     kept = load(Sensitivities, file)
     same = (kept.version, kept.network_hash, kept.images, kept.seed) == (VERSION, network_hash, images, seed)
-    return dict(kept.drops) if same else {}
+    return dict(kept.effects) if same else {}
 
 
 def _variations(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprivacy.networks import reference
 from autoprivacy.networks.convolution import Ints
@@ -31,7 +32,7 @@ _KEPT: Final = np.int32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Variation:
-    """One network, with errors of one layer: deviation of the integer error by channel (M,), or None for none."""
+    """One network, with integer errors of one layer, or of none."""
 
     name: str
     network: QuantisedNetwork
@@ -119,10 +120,10 @@ def start_of(baseline: QuantisedNetwork, variation: Variation) -> int:
     return max(cut for cut in cuts(baseline) if cut < differs)
 
 
-def classes_of(
-    baseline: QuantisedNetwork, variations: list[Variation], x: np.ndarray, rng: np.random.Generator, draws: int
-) -> Iterator[tuple[Variation, list[Ints]]]:
-    """The predicted classes (N,) of images x under every variation, once for each draw of errors.
+def logits_of(
+    baseline: QuantisedNetwork, variations: list[Variation], x: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[Variation, NDArray[np.float64]]]:
+    """The logits (N, classes) of images x under every variation, under one draw of its errors.
 
     Variations come in the order of where they start. Memory holds one activation of all images.
     """
@@ -135,8 +136,7 @@ def classes_of(
             if start > at:
                 value, at = _advanced(baseline, value, at, start), start
             tail, entering = between(variation.network, at), value
-        count = draws if variation.layer else 1
-        yield variation, [_classes(tail, entering, variation, rng) for _ in range(count)]
+        yield variation, _logits(tail, entering, variation, rng)
 
 
 _AT_ONCE: Final = 64
@@ -153,7 +153,9 @@ def _advanced(baseline: QuantisedNetwork, value: np.ndarray, first: int, last: i
     return np.concatenate(made).reshape(len(value), *shape)
 
 
-def _classes(tail: QuantisedNetwork, entering: np.ndarray, variation: Variation, rng: np.random.Generator) -> Ints:
+def _logits(
+    tail: QuantisedNetwork, entering: np.ndarray, variation: Variation, rng: np.random.Generator
+) -> NDArray[np.float64]:
     shapes = {layer.name: layer.output_shape for layer in tail.linear_layers}
     found = []
     for block in _blocks(len(entering)):
@@ -161,8 +163,8 @@ def _classes(tail: QuantisedNetwork, entering: np.ndarray, variation: Variation,
         errors: Mapping[str, Ints] = {}
         if variation.layer is not None:
             errors = {variation.layer: drawn(rng, (len(x), *shapes[variation.layer]), variation.deviation)}
-        found.append(reference.logits(tail, x, errors=errors).argmax(axis=1))
-    return np.concatenate(found)
+        found.append(reference.logits(tail, x, errors=errors))
+    return np.concatenate(found).astype(np.float64) * tail.logit_scale
 
 
 def drawn(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> Ints:

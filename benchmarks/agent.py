@@ -35,7 +35,7 @@ from autoprivacy.agent.methods.random_search import random_episodes
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import Problem, units
 from autoprivacy.agent.searching import Search, Settings
-from autoprivacy.agent.sensitivity import Sensitivities
+from autoprivacy.agent.sensitivity import Effect, Sensitivities
 from autoprivacy.agent.training import Training, trained
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
@@ -79,15 +79,15 @@ def _assumed(search: Search, deployment: Deployment) -> None:
     other = _search("minionn", deployment, search.settings, RUNS / "minionn")
     measured, ours, theirs = other.sensitivities(), search.coupling, other.coupling
     last, last_there = len(ours.layers) - 1, len(theirs.layers) - 1
-    drops: dict[str, float] = {}
+    assumed: dict[str, Effect] = {}
     for number, layer in enumerate(ours.layers):
         like = theirs.layers[round(number * last_there / last)]
         for names in ((layer, like), (ours.origin_of[layer], theirs.origin_of[like])):
             own, there = (f"{name} " for name in names)
-            costs = {what.removeprefix(there): drop for what, drop in measured.drops.items() if what.startswith(there)}
-            for what, drop in costs.items():
-                drops.setdefault(own + what, drop)
-    made = Sensitivities(1, measured.version, search.trained.hash, measured.images, search.settings.seed, drops)
+            effects = measured.effects.items()
+            for what, effect in ((what.removeprefix(there), each) for what, each in effects if what.startswith(there)):
+                assumed.setdefault(own + what, effect)
+    made = Sensitivities(2, measured.version, search.trained.hash, measured.images, search.settings.seed, assumed)
     save(made, file)
 
 
