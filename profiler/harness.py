@@ -14,6 +14,7 @@ import numpy as np
 
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.samples import WorkDone
+from autoprivacy.protocol.memory import keep_freed_memory
 
 BLOCK_S: Final = 0.004
 REFERENCE_BLOCK_S: Final = 0.0005
@@ -84,7 +85,11 @@ def measure(
     rng: np.random.Generator,
     after_round: Callable[[list[Block]], None],
 ) -> None:
-    """Time every workload once a round, in random order; `after_round` is given the blocks of each round."""
+    """Time every workload once a round, in random order; `after_round` is given the blocks of each round.
+
+    Memory is kept, as parties of an inference do.
+    """
+    keep_freed_memory()
     calls = [workload.prepare() for workload in workloads]
     sizes = [calls_per_block(call) for call in calls]
     reference = reference_operation()

@@ -20,6 +20,7 @@ from autoprivacy.profiler.harness import Workload, calls_per_block, setting_of, 
 from autoprivacy.profiler.machine import affinity_cores
 from autoprivacy.profiler.statistics import quiet, ratio_interval, typical
 from autoprivacy.profiler.workloads import linked_workloads, workloads
+from autoprivacy.protocol.memory import keep_freed_memory
 
 BLOCKS: Final = 10
 ROUNDS: Final = {"quick": 3, "standard": 10, "full": 25}
@@ -146,6 +147,7 @@ def _together(workers: Sequence["subprocess.Popen[str]"], index: int) -> list[fl
 
 def main() -> None:
     """Time what is asked until the other side goes away."""
+    keep_freed_memory()
     depth, keys = sys.argv[1], json.loads(sys.argv[2])
     known = {workload.key: workload for workload in _known(depth)}
     calls = [known[key].prepare() for key in keys]

@@ -23,12 +23,13 @@ CORE_SHAPES: Final = (
 MORE_SHAPES: Final = (
     LinearShape(3, 32, 32, 16, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     LinearShape(16, 8, 8, 16, (1, 1), (1, 1), (0, 0, 0, 0), 1),
+    LinearShape(64, 32, 32, 64, (3, 3), (1, 1), (1, 1, 1, 1), 1),
 )
 CIRCUIT: Final = Nonlinear(1 << 16, 8, 4, (1 << 14,), masked_by="client")
 CORE_INSTANCES: Final = (16, 512, 32768)
 MORE_INSTANCES: Final = (4096,)
 CORE_SPILL_BYTES: Final = (1 << 12, 1 << 20, 1 << 24)
-MORE_SPILL_BYTES: Final = (1 << 16,)
+MORE_SPILL_BYTES: Final = (1 << 16, 1 << 26)
 MODULUS: Final = 1 << 16
 
 

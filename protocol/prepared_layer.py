@@ -9,12 +9,14 @@ are garbled for zeros, so they are zero labels; the server keeps the heads and o
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from autoprivacy.common.errors import ProtocolError
-from autoprivacy.networks.convolution import convolve_exact, weight_reach
+from autoprivacy.networks.convolution import Geometry, convolve_exact, weight_reach
 from autoprivacy.protocol import garbling
 from autoprivacy.protocol.linear_shape import IntArray, LinearShape
 from autoprivacy.protocol.nonlinear_layer import Batch, Labels, labels_of
@@ -145,13 +147,21 @@ def evaluate(batches: Sequence[Batch], labels: Labels, server_labels: Iterator[m
 
 
 def clear_linear(shape: LinearShape, weight: IntArray, share: IntArray, modulus: int) -> IntArray:
-    """A linear layer (M, H', W') of a share (C, H, W) in [0, modulus), exactly, modulo `modulus` of at most 2^59."""
+    """A linear layer (M, H', W') of a share (C, H, W) in [0, modulus), exactly, modulo `modulus` of at most 2^59.
+
+    In one thread: others of the linear algebra library would wait, busily, where the peer may be at work.
+    """
     room = 62 - weight_reach(weight).bit_length()
     total: IntArray = np.zeros((shape.out_channels, *shape.out_size), np.int64)
+    slide: Geometry = {"stride": shape.stride, "padding": shape.padding, "groups": shape.groups}
     for place in range(0, (modulus - 1).bit_length(), room):
         digit = share >> place & (1 << room) - 1
-        product = convolve_exact(weight, digit[None], stride=shape.stride, padding=shape.padding, groups=shape.groups)[
-            0
-        ]
+        with _linear_algebra().limit(limits=1, user_api="blas"):
+            product = convolve_exact(weight, digit[None], **slide)[0]
         total = (total + shifted(product % modulus, np.array(place), modulus)) % modulus
     return total
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    return ThreadpoolController()
