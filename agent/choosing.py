@@ -29,6 +29,9 @@ _LOG: Final = logging.getLogger(__name__)
 MOST_SIMULATED: Final = 10
 """Joint simulations of one search."""
 
+NEAR: Final = 10
+"""Budgets are near enough when they differ by one part in so many."""
+
 FRONT_POINTS: Final = 9
 
 
@@ -112,7 +115,7 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
             advance()
         return found, drop, 1
     limit = settings.max_accuracy_drop
-    low, budget, high = -1, units(limit), None
+    low, budget, high = -1, _likely_budget(search, limit), None
     best: tuple[Solution, AccuracyDrop] | None = None
     closest, tried = 1.0, 0
     with search.progress("simulating", MOST_SIMULATED) as advance:
@@ -133,7 +136,7 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
                 else:
                     high = budget
             budget = 2 * budget + 1 if high is None else (max(low, 0) + high) // 2
-            if high is not None and high - max(low, 0) <= max(1, high // 20):
+            if high is not None and high - max(low, 0) <= max(1, high // NEAR):
                 break
     if best is None:
         raise Refused(
@@ -141,6 +144,17 @@ def choose(search: Search, tables: Surrogate) -> tuple[Solution, AccuracyDrop, i
             f"{tried} simulated ones is {np.ceil(closest * 1e4) / 1e4:.2%}: allow that much with --max-accuracy-drop"
         )
     return *best, tried
+
+
+def _likely_budget(search: Search, limit: float) -> int:
+    """The additive budget whose joint bound is likely just within the limit."""
+    sensitivities, images = search.sensitivities(), len(search.judged.y)
+    low, high = 0, units(limit)
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = sensitivities.likely_upper(middle * UNIT, images) <= limit
+        low, high = (middle, high) if fits else (low, middle)
+    return high
 
 
 def _promising(policy: Policy, best: Solution, drop: AccuracyDrop) -> Policy:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from autoprivacy.agent.coupling import BASELINE_BITS, Coupling
 from autoprivacy.agent.options import Option
 from autoprivacy.agent.tails import Variation, logits_of
+from autoprivacy.common.confidence import CONFIDENCE
 from autoprivacy.common.progress import Progress
 from autoprivacy.common.records import load, record, save
 from autoprivacy.networks.data import Split
@@ -66,10 +67,26 @@ class Sensitivities:
 
     def costs(self) -> "Costs":
         """What every deviation costs."""
-        small = [each for each in self.effects.values() if each.changed <= SMALL]
-        squares = sum(each.margin_square for each in small)
-        per_square = max(sum(each.drop for each in small), 1 / self.images) / squares if squares else 1.0
+        per_square, _ = self._factors()
         return Costs({what: min(1.0, per_square * each.margin_square) for what, each in self.effects.items()})
+
+    def likely_upper(self, additive: float, images: int) -> float:
+        """About which bound (`bounds.paired_upper`) a policy of this additive cost has on so many images.
+
+        It changes the side of as many images as its V says, and each of these adds to the variance of the mean.
+        """
+        per_square, per_root = self._factors()
+        changed = min(1.0, per_root * (additive / per_square) ** 0.5)
+        return additive + float(np.sqrt(-2 * np.log(1 - CONFIDENCE) * changed / images))
+
+    def _factors(self) -> tuple[float, float]:
+        """The k of the module, above 0, and what the share of images that change sides is to the root of V."""
+        small = [each for each in self.effects.values() if each.changed <= SMALL and each.margin_square > 0]
+        if not small:
+            return 1.0, 0.0
+        squares = np.array([each.margin_square for each in small])
+        drops = max(sum(each.drop for each in small), 1 / self.images)
+        return float(drops / squares.sum()), float(sum(each.changed for each in small) / np.sqrt(squares).sum())
 
 
 @dataclass(frozen=True, slots=True)

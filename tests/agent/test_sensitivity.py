@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoprivacy.agent.bounds import paired_upper
 from autoprivacy.agent.coupling import Coupling, couple
 from autoprivacy.agent.sensitivity import ERRORS, VERSION, Effect, Sensitivities, _variations, effect, measure
 from autoprivacy.agent.tails import Variation, between, cuts, drawn, logits_of
@@ -106,6 +107,17 @@ def test_one_factor_for_all_deviations_makes_costs_of_squares() -> None:
     assert costs.of_error("a", 1.0) == pytest.approx(0.03 / 1.75)
     gained = {what: replace(each, drop=-each.drop) for what, each in effects.items()}
     assert min(Sensitivities(2, VERSION, "", 100, 0, gained).costs().of.values()) > 0
+
+
+def test_the_likely_bound_is_near_the_one_of_a_drop_drawn_like_it() -> None:
+    effects = {f"a error {error}": Effect(error**2, 0.001 * error**2, 0.01 * error) for error in (1.0, 2.0, 3.0)}
+    known = Sensitivities(2, VERSION, "", 1000, 0, effects)
+    additive, images = 0.004, 5000  # V = 4, so 2 % of the images change sides
+    rng = np.random.default_rng(0)
+    drawn_like_it = rng.choice([1.0, -1.0, 0.0], p=[0.012, 0.008, 0.98], size=(200, images))
+    bounds = [paired_upper(differences) for differences in drawn_like_it]
+    assert known.likely_upper(additive, images) == pytest.approx(np.median(bounds), rel=0.1)
+    assert known.likely_upper(0.0, images) == 0.0
 
 
 def test_squares_of_deviations_together_are_the_sum_of_their_own() -> None:
