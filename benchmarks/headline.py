@@ -148,6 +148,9 @@ def main() -> None:
     try:
         for case in cases:
             _measure(case, model, options)
+        for case in cases:
+            for group in wan_groups(case.search, case.stages, model, quick=options.quick):
+                case.add(group, model, options)
     except Paused as stage:
         print(f"stopped before {stage}; the same command goes on", file=sys.stderr)
         if not options.prepare and any(case.found for case in cases):
@@ -175,10 +178,8 @@ def _finish_in_part(cases: Sequence["Case"], document: Document, stage: str, opt
 
 
 def _measure(case: "Case", model: MachineModel, options: Namespace) -> None:
-    """All of one network, loopback first."""
+    """All of one network over loopback, and how accurate the choice is."""
     for group in loopback_groups(case.search, case.stages, quick=options.quick):
-        case.add(group, model, options)
-    for group in wan_groups(case.search, case.stages, model, quick=options.quick):
         case.add(group, model, options)
     if not options.quick:
         case.drop = judged(case.search, case.groups[0].policies[0], case.stages)
