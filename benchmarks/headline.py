@@ -147,10 +147,9 @@ def main() -> None:
     cases = [_case(name, model, profile, left_s(), options) for name in networks]
     try:
         for case in cases:
-            _measure(case, model, options)
+            _measure_here(case, model, options)
         for case in cases:
-            for group in wan_groups(case.search, case.stages, model, quick=options.quick):
-                case.add(group, model, options)
+            _measure_over_wan(case, model, options)
     except Paused as stage:
         print(f"stopped before {stage}; the same command goes on", file=sys.stderr)
         if not options.prepare and any(case.found for case in cases):
@@ -177,12 +176,17 @@ def _finish_in_part(cases: Sequence["Case"], document: Document, stage: str, opt
     document.finish(options)
 
 
-def _measure(case: "Case", model: MachineModel, options: Namespace) -> None:
+def _measure_here(case: "Case", model: MachineModel, options: Namespace) -> None:
     """All of one network over loopback, and how accurate the choice is."""
     for group in loopback_groups(case.search, case.stages, quick=options.quick):
         case.add(group, model, options)
     if not options.quick:
         case.drop = judged(case.search, case.groups[0].policies[0], case.stages)
+
+
+def _measure_over_wan(case: "Case", model: MachineModel, options: Namespace) -> None:
+    for group in wan_groups(case.search, case.stages, model, quick=options.quick):
+        case.add(group, model, options)
 
 
 @dataclass(slots=True)
