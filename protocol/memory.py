@@ -20,7 +20,7 @@ _LARGEST_BLOCK: Final = 32 << 20
 def keep_freed_memory() -> bool:
     """From now on, in the whole process; returns whether the C library can (GNU's can).
 
-    All threads then share one arena: heaps of others are bounded, and given back beyond their bounds.
+    All threads that are made later share one arena: heaps of others are bounded, and given back beyond their bounds.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

@@ -37,6 +37,7 @@ from autoprivacy.protocol.encoded_weights import EncodedWeights, product_bytes
 from autoprivacy.protocol.error_model import bound_to_flood, layer_settings
 from autoprivacy.protocol.layer_workers import LayerWorkers, ServerLayer, split
 from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.oblivious_transfer import OFFER_BYTES, CorrelatedOtSender, extension_bytes
 from autoprivacy.protocol.parties import encoder_of, server_of
 from autoprivacy.protocol.plan import key_sets
@@ -72,6 +73,7 @@ class Server:
         weight_budget_bytes: int = WEIGHT_BUDGET_BYTES,
         spill_dir: Path | None = None,
     ) -> None:
+        keep_freed_memory()  # before there are threads: one that has its own arena by then would keep that
         self.weights = {layer.name: layer.weight for layer in network.linear_layers}
         self.constants = {
             operation.name: operation.bias
