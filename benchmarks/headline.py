@@ -54,6 +54,7 @@ from benchmarks.headline_groups import (
     REPEATS,
     TOLERATED,
     UNIFORM_RULED,
+    WAN_REPEATS,
     Group,
     Paused,
     Stages,
@@ -208,7 +209,8 @@ class Case:
         """A group, run unless everything is only prepared."""
         self.groups.append(group)
         if not options.prepare:
-            repeats = 2 if options.quick else REPEATS
+            repeats = REPEATS if group.link is None else WAN_REPEATS
+            repeats = 2 if options.quick else repeats
             self.found[group.name] = _measured(group, self.search, model, self.stages, repeats)
 
 
