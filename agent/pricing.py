@@ -15,8 +15,7 @@ import numpy as np
 from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.models.comparison import Objective
-from autoprivacy.models.layer_model import CIRCUIT_PARTS, Where, part_of
-from autoprivacy.models.machine_model import LINK
+from autoprivacy.models.layer_model import CIRCUIT_PARTS, LINK, Where, part_of
 from autoprivacy.models.prediction import Deployment, predict, tables_s
 from autoprivacy.protocol.plan import Plan, Work, table_pieces
 
@@ -47,9 +46,8 @@ class Pricing(Protocol):
         """What is priced: `total`, schedule `online` as a whole, or `online`, that part of schedule `preprocessed`."""
         ...
 
-    @property
-    def layer_s(self) -> float:
-        """Seconds that a layer takes beside its work."""
+    def beside_s(self, layers: int) -> float:
+        """Seconds that an inference of so many layers takes beside their work."""
         ...
 
     def seconds(self, work: Iterable[Work]) -> float:
@@ -101,10 +99,11 @@ class DeploymentPricing:
         """What is priced."""
         return self._objective
 
-    @property
-    def layer_s(self) -> float:
-        """Nothing: a layer's messages carry their own."""
-        return 0.0
+    def beside_s(self, layers: int) -> float:
+        """What the client does between operations, and over loopback what an inference takes to begin."""
+        client, slowdown = self._deployment.client_predictor, self._deployment.slowdown_median
+        start_s = client.correction(LINK).start.typical_s if self._is_loopback else 0.0
+        return slowdown * (layers * client.other.typical_s + start_s)
 
     def seconds(self, work: Iterable[Work]) -> float:
         """Seconds of some work, without what its parts take once a layer."""
@@ -129,7 +128,7 @@ class DeploymentPricing:
         return CircuitSeconds(
             messages_s=self.seconds(each for each in works if part_of(each) not in parts),
             tables_s=tables_s(works, self._deployment).typical_s,
-            pieces=table_pieces([each for each in works if each.operation == "garble"]),
+            pieces=table_pieces(works),
             **parts,
         )
 
@@ -137,7 +136,8 @@ class DeploymentPricing:
         """Seconds of all garbled layers of a turn: all but one piece of what is not the longest is hidden."""
         summed = CircuitSeconds(*circuits)
         parts = {part: self._corrected(part, getattr(summed, part)) for part in PARTS_OF[self._objective]}
-        stages = np.stack([parts["garble_s"], parts["evaluate_s"], summed.tables_s])
+        kept_s = parts.get("client_spill_s", 0.0)
+        stages = np.stack([parts["garble_s"], parts["evaluate_s"] + kept_s, summed.tables_s])
         hidden = (1 - 1 / np.maximum(1.0, summed.pieces)) * (stages.sum(axis=0) - stages.max(axis=0))
         found: Floats = summed.messages_s + sum(parts.values()) - hidden
         return found

@@ -29,8 +29,9 @@ from autoprivacy.agent.coupling import BASELINE_BITS, Coupling
 from autoprivacy.agent.options import Option
 from autoprivacy.agent.tails import Variation, logits_of
 from autoprivacy.common.confidence import CONFIDENCE
+from autoprivacy.common.files import read_text
 from autoprivacy.common.progress import Progress
-from autoprivacy.common.records import load, record, save
+from autoprivacy.common.records import parse, record, save, schema_version_of
 from autoprivacy.networks.data import Split
 from autoprivacy.networks.integer_network import LayerWidths, Widths
 from autoprivacy.networks.quantisation import Quantiser
@@ -41,8 +42,8 @@ ERRORS: Final = (0.25, 1.0, 4.0, 16.0)
 SMALL: Final = 0.1
 """Deviations that change the side of fewer images tell what a square of the margin's change costs."""
 
-VERSION: Final = 2
-"""Of how effects are measured: files of another version are measured anew."""
+SCHEMA_VERSION: Final = 3
+"""Raised when effects are measured otherwise, too: files of an older one are measured anew."""
 
 
 @record
@@ -58,8 +59,7 @@ class Effect:
 class Sensitivities:
     """Measured effects by what deviates: `conv1 weights 4`, `relu1 activations 4`, `conv1 error 1.0`."""
 
-    schema_version: Literal[2]
-    version: int
+    schema_version: Literal[3]
     network_hash: str
     images: int
     seed: int
@@ -136,7 +136,7 @@ def measure(
     missing = [
         each for each in _variations(coupling, quantiser, weight_bits, activation_bits) if each.name not in known
     ]
-    made = Sensitivities(2, VERSION, coupling.baseline.trained_hash, count, seed, known)
+    made = Sensitivities(SCHEMA_VERSION, coupling.baseline.trained_hash, count, seed, known)
     if not missing:
         return made
     x, y = split.batch(slice(0, count)), split.y[:count]
@@ -167,8 +167,11 @@ def effect(before: NDArray[np.float64], after: NDArray[np.float64], y: NDArray[n
 def _known(file: Path | None, network_hash: str, images: int, seed: int) -> dict[str, Effect]:
     if file is None or not file.exists():
         return {}
-    kept = load(Sensitivities, file)
-    same = (kept.version, kept.network_hash, kept.images, kept.seed) == (VERSION, network_hash, images, seed)
+    text = read_text(file)
+    if schema_version_of(text) in range(1, SCHEMA_VERSION):
+        return {}
+    kept = parse(Sensitivities, text, source=str(file))
+    same = (kept.network_hash, kept.images, kept.seed) == (network_hash, images, seed)
     return dict(kept.effects) if same else {}
 
 

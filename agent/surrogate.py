@@ -157,7 +157,7 @@ def surrogate(
     for sites in turns(coupling):
         found.append(circuits(coupling, sites, options, pricing))
         advance()
-    problem = Problem(tuple(layers), tuple(found), pricing.layer_s * len(layers), deployment_facts(pricing))
+    problem = Problem(tuple(layers), tuple(found), pricing.beside_s(len(layers)), deployment_facts(pricing))
     return Surrogate(coupling, options, problem, unpriced)
 
 

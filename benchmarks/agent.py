@@ -35,7 +35,7 @@ from autoprivacy.agent.methods.random_search import random_episodes
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import Problem, units
 from autoprivacy.agent.searching import Search, Settings
-from autoprivacy.agent.sensitivity import Effect, Sensitivities
+from autoprivacy.agent.sensitivity import SCHEMA_VERSION, Effect, Sensitivities
 from autoprivacy.agent.training import Training, trained
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
@@ -87,7 +87,7 @@ def _assumed(search: Search, deployment: Deployment) -> None:
             effects = measured.effects.items()
             for what, effect in ((what.removeprefix(there), each) for what, each in effects if what.startswith(there)):
                 assumed.setdefault(own + what, effect)
-    made = Sensitivities(2, measured.version, search.trained.hash, measured.images, search.settings.seed, assumed)
+    made = Sensitivities(SCHEMA_VERSION, search.trained.hash, measured.images, search.settings.seed, assumed)
     save(made, file)
 
 

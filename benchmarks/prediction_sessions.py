@@ -12,7 +12,7 @@ from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.plan import LayerPlan, Plan, plan_network
 from benchmarks.prediction_party import cases_of
 
-HE, CLEAR, OT, GC, SPILL = range(5)
+HE, CLEAR, OT, GC, SPILL, _, OTHER = range(7)
 """Columns of `LayerTimes`; the sixth is the link."""
 
 LEAST_LINK_S = 1e-6
@@ -96,7 +96,7 @@ def _components(phase: dict[str, Any], planned: Sequence[LayerPlan], deployment:
     client, server = np.array(phase["client"]), np.array(phase["server"])
     hidden = alone = 0.0
     for layer, mine, theirs in zip(planned, client, server, strict=True):
-        stages = [mine[GC], theirs[GC], mine[SPILL]]
+        stages = [theirs[GC], mine[GC] + mine[SPILL]]
         alone += hidden_s(layer.work, stages)
         hidden += hidden_s(layer.work, [*stages, tables_s(layer.work, deployment).typical_s])
     found = {
@@ -104,6 +104,6 @@ def _components(phase: dict[str, Any], planned: Sequence[LayerPlan], deployment:
         "ot": client[:, OT].sum() + server[:, OT].sum(),
         "garbling": client[:, GC].sum() + server[:, GC].sum(),
     }
-    everything = sum(found.values()) + client[:, SPILL].sum() + server[:, SPILL].sum()
+    everything = sum(found.values()) + client[:, [SPILL, OTHER]].sum() + server[:, SPILL].sum()
     link_s = max(LEAST_LINK_S, phase["latency_s"] - everything + hidden)
     return found | {"compute": everything - alone, "link": link_s}

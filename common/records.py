@@ -12,6 +12,7 @@ Traceback (most recent call last):
 autoprivacy.common.errors.BadInput: point.json: field 'x': Input should be a valid integer (got 'three')
 """
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 
@@ -48,6 +49,19 @@ def parse(kind: type[T], text: str | bytes, *, source: str) -> T:
         shown = repr(first["input"])
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         raise BadInput(f"{source}: field {where!r}: {first['msg']} (got {shown})") from None
+
+
+def schema_version_of(text: str) -> object:
+    """Which schema a JSON document says it is of; None if it does not, which is left to its reader to refuse.
+
+    >>> schema_version_of('{"schema_version": 2}')
+    2
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document.get("schema_version") if isinstance(document, dict) else None
 
 
 def to_json(value: object, *, indent: int | None = 2) -> str:

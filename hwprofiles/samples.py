@@ -199,7 +199,9 @@ class ChosenSet:
 class MeasuredLayer:
     """One linear layer, and the nonlinear ones after it, in a whole run between two processes.
 
-    `components`: client_he_s, server_he_s, garble_s, evaluate_s, client_ot_s, server_ot_s. `confirmed` as its run's.
+    `components`: client_he_s, server_he_s, garble_s, evaluate_s, client_ot_s, server_ot_s,
+    link_s (the client waits in its channel, and the server does not work) and other_s (the client does nothing of all
+    this); what garbling and evaluation do at once is in both. `confirmed` as its run's.
     """
 
     run: str

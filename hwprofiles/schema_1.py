@@ -1,10 +1,9 @@
 """Profiles of schema 1, as written before November 2026: read, and brought into today's form. They are stale."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from autoprivacy.common.records import load, record
+from autoprivacy.common.records import load, record, schema_version_of
 from autoprivacy.hwprofiles.header import Caches, Conditions, Header, Machine, Software
 from autoprivacy.hwprofiles.samples import Measured, Sample, WorkDone, check_times
 from autoprivacy.hwprofiles.tables import read_table
@@ -60,12 +59,8 @@ class _Sample:
 
 
 def is_schema_1(text: str) -> bool:
-    """Whether `profile.json` says so; what is no JSON is left to today's reader to refuse."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("schema_version") == 1
+    """Whether `profile.json` says so."""
+    return schema_version_of(text) == 1
 
 
 def read_header(path: Path) -> Header:

@@ -5,11 +5,12 @@ component of a party (HE apart by kernel) is corrected by
 
     seconds = scale x composed + cold x min(composed, cold_s) + per_layer_s,    composed = sum of operations
 
-(of the link: for every message). Of circuits, transfers and messages the first `cold_s` take longer than the rest:
-small ones run cold, large ones at the speed of a loop. It is fitted to relative errors and drawn towards scale = 1,
-cold = 0, per_layer_s = 0 by a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`,
-are those of `PULLS` and `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that
-few layers do not make it worse.
+(of the link: for every message, and `start_s` more in an inference's first layer, when both parties have done something
+else before). What the client does between operations (`other_s`) is no operation: it is per_layer_s alone. Of circuits,
+transfers and messages the first `cold_s` take longer than the rest: small ones run cold, large ones at the speed of a
+loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0, per_layer_s = 0, start_s = 0 by a ridge of
+strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and `COLD` that err
+least on runs left out whole; infinity, no correction, is one of them, so that few layers do not make it worse.
 """
 
 from collections import defaultdict
@@ -55,6 +56,10 @@ PARTS: Final = {
 
 PULLS: Final = (0.01, 0.1, 1.0, 10.0, inf)
 COLD: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
+LINK: Final = ("link_s", "")
+OTHER: Final = ("other_s", "")
+"""What is corrected apart from the works of a layer."""
+
 CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
 COLD_PARTS: Final = frozenset({*CIRCUIT_PARTS, "link_s"})
 """What starts cold. A search tabulates circuits by layer and the link by message, HE by work: that must be a line."""
@@ -92,9 +97,11 @@ class Correction:
     quiet_scale: float
     quiet_cold: float
     quiet_per_layer_s: float
+    quiet_start_s: float
     typical_scale: float
     typical_cold: float
     typical_per_layer_s: float
+    typical_start_s: float
     layers: int
     error_before: float
     error_after: float
@@ -106,6 +113,11 @@ class Correction:
         typical = float(self.typical_s(composed.typical_s))
         return Seconds(min(quiet, typical), typical)
 
+    @property
+    def start(self) -> Seconds:
+        """What the first layer of an inference takes more."""
+        return Seconds(min(self.quiet_start_s, self.typical_start_s), self.typical_start_s)
+
     def typical_s(self, composed_s: Composed) -> Composed:
         """Corrected typical seconds, of one number or of many."""
         cold_s = np.minimum(composed_s, self.cold_s)
@@ -115,19 +127,20 @@ class Correction:
 
 def uncorrected(part: str, kernel: str) -> Correction:
     """The correction that changes nothing."""
-    return Correction(part, kernel, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0, 0.0, 0.0)
+    return Correction(part, kernel, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole.
 
-    Of the link it is a run, and what every message of it would take.
+    Of the link it is what every message would take; `first` is the first layer of its run.
     """
 
     run: str
     composed: tuple[Seconds, ...]
     measured: Seconds
+    first: bool = False
 
 
 Where: TypeAlias = tuple[str, str]
@@ -155,12 +168,18 @@ def hidden_s(work: Sequence[Handled], stages: Sequence[float]) -> float:
 
 
 def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Where, list[Observation]]:
-    """What measured layers say, by part and kernel."""
+    """What measured layers, in the order in which they ran, say by part and kernel."""
     found: dict[Where, list[Observation]] = defaultdict(list)
+    begun = set[str]()
     for layer in layers:
         for where, work in by_part(layer.work).items():
             if where[0] in layer.components:
-                found[where].append(Observation(layer.run, (added(work, compose),), layer.components[where[0]]))
+                composed = tuple(map(compose, work)) if where == LINK else (added(work, compose),)
+                measured = layer.components[where[0]]
+                found[where].append(Observation(layer.run, composed, measured, layer.run not in begun))
+        if OTHER[0] in layer.components:
+            found[OTHER].append(Observation(layer.run, (Seconds(0.0, 0.0),), layer.components[OTHER[0]]))
+        begun.add(layer.run)
     return dict(found)
 
 
@@ -170,10 +189,12 @@ def fit_correction(where: Where, seen: Sequence[Observation]) -> Correction:
         return uncorrected(*where)
     composed = [item.typical_s for each in seen for item in each.composed]
     shares = COLD if where[0] in COLD_PARTS else COLD[:1]
-    typical = {cold_s: _Rows.of(seen, cold_s, "typical_s") for cold_s in (_quantile(composed, each) for each in shares)}
+    typical = {
+        cold_s: _Rows.of(where, seen, cold_s, "typical_s") for cold_s in (_quantile(composed, each) for each in shares)
+    }
     errors = {(pull, cold_s): error for cold_s, rows in typical.items() for pull, error in rows.left_out_errors()}
     pull, cold_s = min(errors, key=lambda each: (errors[each], -each[0], each[1]))
-    quiet = _Rows.of(seen, cold_s, "quiet_s").solved(pull)
+    quiet = _Rows.of(where, seen, cold_s, "quiet_s").solved(pull)
     return Correction(
         *where, cold_s, *quiet, *typical[cold_s].solved(pull), len(seen), errors[inf, 0.0], errors[pull, cold_s]
     )
@@ -190,9 +211,10 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """Least squares of relative errors: `columns` (seen, 3) x (scale, cold share, constant in `unit_s`) should be 1.
+    """Least squares of relative errors: `columns` (seen, 4) x (scale, cold share, constants in `unit_s`) should be 1.
 
-    The columns are what is composed, the first `cold_s` of it, and how much of it there is, over what was measured.
+    The columns are what is composed, the first `cold_s` of it, how much of it there is, and whether a message of it
+    begins an inference, over what was measured.
     """
 
     columns: NDArray[np.float64]
@@ -200,14 +222,16 @@ class _Rows:
     unit_s: float
 
     @classmethod
-    def of(cls, seen: Sequence[Observation], cold_s: float, statistic: str) -> "_Rows":
+    def of(cls, where: Where, seen: Sequence[Observation], cold_s: float, statistic: str) -> "_Rows":
         """Of the quiet or the typical times that were seen."""
         composed = [np.array([getattr(item, statistic) for item in each.composed]) for each in seen]
         measured = np.array([getattr(each.measured, statistic) for each in seen])
-        columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items)] for items in composed])
+        columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items), 0.0] for items in composed])
+        if where == LINK:
+            columns[:, 3] = [each.first for each in seen]
         unit_s = float(np.median(measured / columns[:, 2]))
         runs = np.unique([each.run for each in seen], return_inverse=True)[1]
-        return cls(columns * [1, 1, unit_s] / measured[:, None], runs, unit_s)
+        return cls(columns * [1, 1, unit_s, unit_s] / measured[:, None], runs, unit_s)
 
     def left_out_errors(self) -> Iterator[tuple[float, float]]:
         """By pull the mean absolute relative error on runs, each left out of the fit."""
@@ -218,24 +242,33 @@ class _Rows:
             found = _drawn(grams.sum(axis=0) - grams, right.sum(axis=0) - right, pull)[self.runs]
             yield pull, float(np.abs((self.columns * found).sum(axis=1) - 1).mean())
 
-    def solved(self, pull: float) -> tuple[float, float, float]:
-        """Scale, cold share and constant in seconds, of all that was seen."""
-        scale, cold, constant = _drawn(self.columns.T @ self.columns, self.columns.sum(axis=0), pull).tolist()
-        return scale, cold, constant * self.unit_s
+    def solved(self, pull: float) -> tuple[float, float, float, float]:
+        """Scale, cold share and both constants in seconds, of all that was seen."""
+        scale, cold, *constants = _drawn(self.columns.T @ self.columns, self.columns.sum(axis=0), pull).tolist()
+        per_layer, start = (self.unit_s * each for each in constants)
+        return scale, cold, per_layer, start
 
 
 def _drawn(gram: NDArray[np.float64], right: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
-    """What is at least 0 and minimises x gram x - 2 x right + pull |x - (1, 0, 0)|^2, for many (..., 3) at once."""
-    alone = np.array([1.0, 0.0, 0.0])
+    """What is at least 0 and minimises x gram x - 2 x right + pull |x - (1, 0, 0, 0)|^2, for many (..., 4) at once.
+
+    A column that is 0 throughout, of what such rows do not have, is left as it is drawn to.
+    """
+    alone = np.zeros(right.shape[-1])
+    alone[0] = 1.0
     if pull == inf:
         return np.broadcast_to(alone, right.shape)
-    return nonnegative_minimum(gram + pull * np.eye(3), right + pull * alone)
+    used = np.diagonal(gram, axis1=-2, axis2=-1).reshape(-1, right.shape[-1]).any(axis=0)
+    found = np.broadcast_to(alone, right.shape).copy()
+    part = gram[..., used, :][..., used]
+    found[..., used] = nonnegative_minimum(part + pull * np.eye(int(used.sum())), (right + pull * alone)[..., used])
+    return found
 
 
 def nonnegative_minimum(gram: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """The x >= 0 (..., k) that minimises x gram x - 2 x right, for many positive definite `gram` (..., k, k) at once.
 
-    One of the 2^k sets of coordinates that are not 0 holds it; fits leave out hundreds of runs, and k is 3.
+    One of the 2^k sets of coordinates that are not 0 holds it; fits leave out hundreds of runs, and k is 4 at most.
     """
     size = right.shape[-1]
     found, least = np.zeros_like(right), np.zeros(right.shape[:-1])

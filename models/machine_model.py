@@ -1,6 +1,6 @@
 """The latency model of one machine: its operations, and what layers and whole inferences cost beyond them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun, Seconds, WorkDone
+from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, Seconds
 from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.features import Handled, Key
 from autoprivacy.models.layer_model import (
+    LINK,
+    OTHER,
     Correction,
-    Observation,
     Where,
     added,
     by_part,
-    fit_correction,
     fit_corrections,
     hidden_s,
     observations,
@@ -25,7 +25,7 @@ from autoprivacy.models.layer_model import (
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 LAYER_LEVEL: Final = 0.95
 NETWORK_LEVEL: Final = 0.8
 UNLIKE: Final = 2.15
@@ -36,7 +36,6 @@ From `python -m benchmarks.prediction` (recorded at a09b408; 25 sessions of the 
 another seed (`--seed 7`, another full profile) whole networks needed 1.0 (25 sessions), and single layers, at 95 %,
 1.9 (120 of 8 networks).
 """
-LINK: Final[Where] = ("link_s", "")
 
 
 @record
@@ -48,7 +47,7 @@ class MachineModel:
     predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
     """
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     profile_id: str
     profile_name: str
     reference_typical_s: float
@@ -117,9 +116,17 @@ class Predictor:
             if where != LINK
         }
 
-    def messages(self, work: Iterable[Handled]) -> Seconds:
-        """Corrected seconds of messages over this machine's loopback."""
-        return added(work, lambda each: self.correction(LINK)(self.seconds(each)))
+    def messages(self, work: Iterable[Handled], *, first: bool) -> Seconds:
+        """Corrected seconds of a layer's messages over this machine's loopback; `first` of an inference."""
+        correction = self.correction(LINK)
+        found = added(work, lambda each: correction(self.seconds(each)))
+        start = correction.start if first else Seconds(0.0, 0.0)
+        return Seconds(found.quiet_s + start.quiet_s, found.typical_s + start.typical_s)
+
+    @property
+    def other(self) -> Seconds:
+        """What a client does in a layer between its operations."""
+        return self.correction(OTHER)(Seconds(0.0, 0.0))
 
     @property
     def layer_doubt(self) -> float:
@@ -144,6 +151,11 @@ def fit(profile: MachineProfile) -> MachineModel:
             f"profile {header.name} holds {len(profile.runs)} measured runs and {len(profile.layers)} layers; "
             "profile again"
         )
+    lacking = [layer for layer in profile.layers if not {LINK[0], OTHER[0]} <= set(layer.components)]
+    if lacking:
+        raise UnmodelledOperation(
+            f"profile {header.name}: layer {lacking[0].name} of {lacking[0].run} lacks link_s or other_s; profile again"
+        )
     operations = fit_operations(sample for sample in profile.samples if is_modelled(sample, header.machine))
     conditions = header.conditions
     bare = MachineModel(
@@ -165,7 +177,7 @@ def fit(profile: MachineProfile) -> MachineModel:
 def corrected(model: MachineModel, profile: MachineProfile) -> MachineModel:
     """The model with its operations as they are, corrected anew by the profile's layers and inferences."""
     predictor = replace(model, corrections=()).predictor()
-    corrections = _corrections(predictor, profile.layers, profile.runs)
+    corrections = fit_corrections(observations(profile.layers, predictor.seconds))
     layer_errors, run_errors = _left_out_errors(predictor, profile)
     return replace(
         model,
@@ -176,53 +188,39 @@ def corrected(model: MachineModel, profile: MachineProfile) -> MachineModel:
     )
 
 
-def _corrections(
-    predictor: Predictor, layers: Sequence[MeasuredLayer], runs: Sequence[MeasuredRun]
-) -> tuple[Correction, ...]:
-    seen = observations(layers, predictor.seconds)
-    return (*fit_corrections(seen), fit_correction(LINK, _links(predictor, runs)))
-
-
-def _links(predictor: Predictor, runs: Sequence[MeasuredRun]) -> list[Observation]:
-    """What whole runs say of the link, a message."""
-    found = []
-    for run in runs:
-        if "link_s" not in run.components:
-            raise UnmodelledOperation(f"measured run {run.name} lacks link_s; profile again")
-        composed = tuple(map(predictor.seconds, _messages(run)))
-        found.append(Observation(run.name, composed, run.components["link_s"]))
-    return found
-
-
-def _messages(run: MeasuredRun) -> list[WorkDone]:
-    return [work for work in run.work if work.operation == "transfer"]
-
-
 def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Relative errors of typical times of layers and of runs, with corrections that left out the run.
-
-    The link is measured by run: a layer has its part of it, as it is predicted.
-    """
+    """Relative errors of typical times of layers and of runs, with corrections that left out the run."""
+    seen = observations(profile.layers, predictor.seconds)
     layer_errors, run_errors = [], []
     for run in profile.runs:
         own = [layer for layer in profile.layers if layer.run == run.name]
-        others = [layer for layer in profile.layers if layer.run != run.name]
-        corrections = _corrections(predictor, others, [each for each in profile.runs if each.name != run.name])
+        others = {where: [each for each in found if each.run != run.name] for where, found in seen.items()}
+        corrections = fit_corrections({where: found for where, found in others.items() if found})
         left = replace(predictor, corrections={(each.part, each.kernel): each for each in corrections})
-        total = left.messages(_messages(run)).typical_s
-        link_ratio = run.components["link_s"].typical_s / total
+        total = 0.0
         for layer in own:
-            parts = left.layer(layer.work)
-            known = {where: seconds for where, seconds in parts.items() if where[0] in layer.components}
-            link_s = left.messages(work for work in layer.work if work.operation == "transfer").typical_s
-            predicted = link_s + sum(seconds.typical_s for seconds in known.values())
-            measured = sum(layer.components[part].typical_s for part in {where[0] for where in known})
-            layer_errors.append(predicted / (measured + link_ratio * link_s) - 1)
-            stages = [parts[part, ""].typical_s for part in ("garble_s", "evaluate_s") if (part, "") in parts]
-            total += sum(seconds.typical_s for seconds in parts.values()) - hidden_s(layer.work, stages)
+            predicted, measured = _with_both(left, layer, first=layer is own[0])
+            layer_errors.append(predicted / measured - 1)
+            total += predicted
         if own:
             run_errors.append(total / run.latency.typical_s - 1)
     return tuple(layer_errors), tuple(run_errors)
+
+
+def _with_both(predictor: Predictor, layer: MeasuredLayer, *, first: bool) -> tuple[float, float]:
+    """Typical seconds of a measured layer as predicted, and as measured."""
+    messages = [work for work in layer.work if work.operation == "transfer"]
+    parts = predictor.layer(layer.work) | {LINK: predictor.messages(messages, first=first), OTHER: predictor.other}
+    predicted: dict[str, float] = {}
+    for (part, _), seconds in parts.items():
+        predicted[part] = predicted.get(part, 0.0) + seconds.typical_s
+    measured = {part: seconds.typical_s for part, seconds in layer.components.items()}
+    both = ({part: each.get(part, 0.0) for part in measured} for each in (predicted, measured))
+    found = [
+        sum(each.values()) - hidden_s(layer.work, [each.get(part, 0.0) for part in ("garble_s", "evaluate_s")])
+        for each in both
+    ]
+    return found[0], found[1]
 
 
 def _worker_slowdown(profile: MachineProfile) -> tuple[tuple[int, float], ...]:

@@ -26,8 +26,8 @@ SERVER_PARTS = frozenset(
 """Parts that the server's machine decides; the client's machine decides the others."""
 
 
-STAGES = ("garble_s", "evaluate_s", "client_spill_s")
-"""What is done to circuits while they are made: by one party or the other, piece after piece."""
+STAGES = (("garble_s",), ("evaluate_s", "client_spill_s"))
+"""What the server, and the client, do to circuits, piece after piece."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ class Deployment:
 
 @record
 class Components:
-    """Typical seconds by component; `clear_s` and `spill_s` are of schedule `preprocessed`."""
+    """Typical seconds by component; `clear_s` and `spill_s` are of schedule `preprocessed`.
+
+    `other_s` is the client's between its operations.
+    """
 
     client_he_s: float
     server_he_s: float
@@ -71,13 +74,15 @@ class Components:
     link_s: float
     clear_s: float = 0.0
     spill_s: float = 0.0
+    other_s: float = 0.0
     overlapped_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """Their sum, what is done at the same time (`overlapped_s`) once."""
         he = self.client_he_s + self.server_he_s + self.clear_s
-        return he + self.ot_s + self.garble_s + self.evaluate_s + self.link_s + self.spill_s - self.overlapped_s
+        circuits = self.ot_s + self.garble_s + self.evaluate_s - self.overlapped_s
+        return he + circuits + self.link_s + self.spill_s + self.other_s
 
 
 def used_components(*parts: Components) -> list[str]:
@@ -162,8 +167,10 @@ def _shared(work: Work, share: float) -> Work:
     return replace(work, calls=calls, items=items, bytes=size)
 
 
-def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Seconds]:
+def layer_seconds(work: Iterable[Work], deployment: Deployment, *, first: bool = False) -> dict[str, Seconds]:
     """Corrected seconds of one layer's parts, by part, at quiet speed; typical ones with their own disturbances.
+
+    `first` is the first layer of an inference.
 
     Raises:
         UnmodelledOperation: if the deployment's profiles lack an operation.
@@ -176,14 +183,14 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment) -> dict[str, Sec
             before = found.get(part, Seconds(0.0, 0.0))
             found[part] = Seconds(before.quiet_s + seconds.quiet_s, before.typical_s + seconds.typical_s)
     if transfers := [each for each in works if each.operation == "transfer"]:
-        found["link_s"] = _link_seconds(transfers, deployment)
+        found["link_s"] = _link_seconds(transfers, deployment, first=first)
     return found
 
 
-def _link_seconds(transfers: list[Work], deployment: Deployment) -> Seconds:
+def _link_seconds(transfers: list[Work], deployment: Deployment, *, first: bool = False) -> Seconds:
     client = deployment.client_predictor
     if deployment.link is None or deployment.link.loopback:
-        return client.messages(transfers)
+        return client.messages(transfers, first=first)
     turns = [one.state != before.state for before, one in pairwise(transfers)]
     each = [
         deployment.link.message(transfer.bytes, up=transfer.state == "up", waited_for=turn)
@@ -200,13 +207,14 @@ def tables_s(work: Iterable[Work], deployment: Deployment) -> Seconds:
     return added((each for each in work if each.operation == "garble"), lambda each: link.down(each.bytes))
 
 
-def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
-    """The time of one layer: its components, each corrected.
+def predict_layer(layer: LayerPlan, deployment: Deployment, *, first: bool = False) -> LayerPrediction:
+    """The time of one layer, the `first` of an inference or another: its components, each corrected.
 
     Raises:
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
-    parts = layer_seconds(of_one_worker(layer.work, layer.together, deployment.workers), deployment)
+    parts = layer_seconds(of_one_worker(layer.work, layer.together, deployment.workers), deployment, first=first)
+    parts["other_s"] = deployment.client_predictor.other
     if "server_he_s" in parts:
         own, factor = parts["server_he_s"], deployment.server.slowdown_of(deployment.workers)
         parts["server_he_s"] = Seconds(factor * own.quiet_s, factor * own.typical_s)
@@ -228,9 +236,12 @@ def predict_layer(layer: LayerPlan, deployment: Deployment) -> LayerPrediction:
         link_s=slowdown * link_s if _is_loopback(deployment) else link_s,
         clear_s=typical("server_clear_s"),
         spill_s=typical("server_spill_s", "client_spill_s"),
-        overlapped_s=hidden_s(layer.work, [*map(typical, STAGES), tables_s(layer.work, deployment).typical_s]),
+        other_s=typical("other_s"),
+        overlapped_s=hidden_s(
+            layer.work, [*(typical(*own) for own in STAGES), tables_s(layer.work, deployment).typical_s]
+        ),
     )
-    hidden = hidden_s(layer.work, [*map(quiet, STAGES), tables_s(layer.work, deployment).quiet_s])
+    hidden = hidden_s(layer.work, [*(sum(map(quiet, own)) for own in STAGES), tables_s(layer.work, deployment).quiet_s])
     doubt = max(deployment.server_predictor.layer_doubt, deployment.client_predictor.layer_doubt)
     if _beyond(layer.work, deployment):
         doubt *= EXTRAPOLATION
@@ -249,8 +260,10 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
     Raises:
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
-    layers = tuple(predict_layer(layer, deployment) for layer in plan.layers)
-    offline = tuple(predict_layer(layer, deployment) for layer in plan.offline)
+    layers, offline = (
+        tuple(predict_layer(layer, deployment, first=layer is phase[0]) for layer in phase)
+        for phase in (plan.layers, plan.offline)
+    )
     quiet = sum(layer.quiet_s for layer in layers)
     typical = sum(layer.components.total_s for layer in layers)
     everything = (*(layer.work for layer in (*plan.layers, *plan.offline)), plan.setup)

@@ -33,7 +33,7 @@ from autoprivacy.protocol.he_set import he_set_for, least_batching_prime
 from autoprivacy.protocol.plan import LayerPlan, plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.serving import serve
-from autoprivacy.protocol.session import Client, Inference, Revealed, Server
+from autoprivacy.protocol.session import Client, Inference, LayerTimes, Revealed, Server
 from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
 from autoprivacy.protocol.transport import Route, load_key, new_key
@@ -274,7 +274,7 @@ def measured_layers(
     *,
     confirmed: bool = False,
 ) -> Iterator[MeasuredLayer]:
-    """The same by layer."""
+    """The same by layer: together they take what their run took."""
     slowdowns = [slowdown for _, _, slowdown in done]
     for index, (layer, own, each) in enumerate(zip(agreement.layers, network.linear_layers, planned, strict=True)):
         pairs = [(run.client[index], revealed.server[index]) for run, revealed, _ in done]
@@ -285,6 +285,8 @@ def measured_layers(
             "server_ot_s": [server.ot_s for _, server in pairs],
             "garble_s": [server.gc_s for _, server in pairs],
             "evaluate_s": [client.gc_s for client, _ in pairs],
+            "link_s": [link_seconds(*pair, each) for pair in pairs],
+            "other_s": [client.other_s for client, _ in pairs],
         }
         yield MeasuredLayer(
             run=name,
@@ -317,24 +319,29 @@ def _chosen(chosen: LayerPolicy, privacy: str) -> ChosenSet:
     )
 
 
-def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[LayerPlan]) -> dict[str, float]:
-    """Seconds of one inference by component, of its planned layers.
+def link_seconds(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float:
+    """Seconds of one layer in the channel that no work of the server accounts for."""
+    return max(LEAST_LINK_S, client.link_s - server.he_s - server.ot_s - server.gc_s + overlap(client, server, planned))
 
-    `overlapped_s` is what garbling and evaluation do at once; the link is what neither party's clock accounts for.
-    """
-    found = {
+
+def overlap(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float:
+    """Seconds of one layer in which both parties handle circuits at once."""
+    return planned.hidden_share * min(client.gc_s + client.spill_s, server.gc_s)
+
+
+def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[LayerPlan]) -> dict[str, float]:
+    """Seconds of one inference by component, of its planned layers; `overlapped_s` is what two of them do at once."""
+    layers = list(zip(run.client, revealed.server, planned, strict=True))
+    return {
         "client_he_s": sum(layer.he_s for layer in run.client),
         "server_he_s": sum(layer.he_s for layer in revealed.server),
         "ot_s": sum(layer.ot_s for layer in (*run.client, *revealed.server)),
         "garble_s": sum(layer.gc_s for layer in revealed.server),
         "evaluate_s": sum(layer.gc_s for layer in run.client),
+        "other_s": sum(layer.other_s for layer in run.client),
+        "overlapped_s": sum(overlap(*layer) for layer in layers),
+        "link_s": sum(link_seconds(*layer) for layer in layers),
     }
-    overlapped = sum(
-        layer.hidden_share * min(client.gc_s, server.gc_s)
-        for layer, client, server in zip(planned, run.client, revealed.server, strict=True)
-    )
-    link = max(LEAST_LINK_S, run.latency_s - sum(found.values()) + overlapped)
-    return {**found, "overlapped_s": overlapped, "link_s": link}
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ from autoprivacy.profiler.link_protocol import (
 )
 from autoprivacy.profiler.linked_circuits import BATCHES, Evaluator, batch_bytes, batch_of
 from autoprivacy.profiler.statistics import dispersion, median_interval, quiet, typical
+from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.transport import KEY_BYTES, Channel, Kind, Route, connect, greet_as_client
 
 LEVEL: Final = 0.99
@@ -95,6 +96,7 @@ class LinkMeter:
     """One authenticated connection to a peer that only profiles."""
 
     def __init__(self, address: str, key: bytes, route: Route | None = None) -> None:
+        keep_freed_memory()
         self.channel: Channel = connect(address, route)
         try:
             offer, acceptance = greet_as_client(self.channel, key)

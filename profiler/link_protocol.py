@@ -13,6 +13,7 @@ from typing import Final, Literal
 from autoprivacy.common.errors import AutoPrivacyError, BadInput, ProtocolError
 from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.profiler.linked_circuits import CIRCUITS, MAX_INSTANCES, MAX_TRANSFERS, Garbler
+from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.tls import TlsEnd
 from autoprivacy.protocol.transport import (
     DEFAULT_TIMEOUT_S,
@@ -167,6 +168,7 @@ def serve_profiles(
         BadInput: if the address cannot be listened on; off loopback it needs `tls`.
         ProtocolError: with `once`, if the one client fails.
     """
+    keep_freed_memory()
     host, port = parse_address(listen, secured=tls is not None)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

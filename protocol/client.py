@@ -30,6 +30,7 @@ from autoprivacy.protocol.conversation import (
     parsed,
 )
 from autoprivacy.protocol.linear_shape import IntArray
+from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.spill import Spill
 from autoprivacy.protocol.times import LayerTimes, Watches
 from autoprivacy.protocol.transport import Channel, Kind, Route, Traffic, connect, greet_as_client
@@ -122,6 +123,7 @@ class Client:
         schedule: Schedule = "online",
         spill_dir: Path | None = None,
     ) -> None:
+        keep_freed_memory()
         self.schedule = schedule
         self._spill_dir = spill_dir
         self._prepared: deque[tuple[Prepared, Phase]] = deque()

@@ -4,7 +4,7 @@ Schedule `online` does it all at once; `preprocessed` has an offline part, plann
 they are the bytes on the wire.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any, Final, Protocol
@@ -34,6 +34,7 @@ from autoprivacy.protocol.transport import HEADER_BYTES, Traffic
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
 COMMAND_BYTES: Final = 1
+_READ: Final = ("spill_read", "client")
 
 
 @record
@@ -109,19 +110,22 @@ class _Sized(Protocol):
     @property
     def bytes(self) -> int: ...
 
+    @property
+    def state(self) -> str: ...
+
 
 def hidden_share(work: Sequence[_Sized]) -> float:
-    """Of garbling, sending tables and evaluating (or keeping) them, the share that is done while the longest goes on.
+    """Of what either party does to circuits, and sending it, the share that is done while the longest goes on.
 
-    They go piece after piece, so all but the first piece of one and the last of another can overlap.
+    It goes piece after piece, so all but the first piece of one and the last of another can overlap.
     """
-    garbled = [each for each in work if each.operation == "garble"]
-    return 1 - 1 / table_pieces(garbled) if garbled else 0.0
+    return 1 - 1 / max(1, table_pieces(work))
 
 
-def table_pieces(garbled: Sequence[_Sized]) -> int:
-    """The pieces that the tables of garbled batches go in."""
-    return sum(max(1, -(-each.bytes // PIECE_BYTES)) for each in garbled)
+def table_pieces(work: Iterable[_Sized]) -> int:
+    """The pieces that tables go in: when they are garbled, and when the client reads what it kept of them."""
+    sizes = [each.bytes for each in work if each.operation == "garble" or (each.operation, each.state) == _READ]
+    return sum(max(1, -(-size // PIECE_BYTES)) for size in sizes)
 
 
 @record

@@ -182,9 +182,9 @@ class _Session:
             else:
                 raise ProtocolError(f"the client sent an unknown command {command!r}")
             if command in (INFER_REVEALED, SPEND_REVEALED):
+                times = ServerTimes(run.watches.times(), offline)
                 for share in run.accumulators:
                     self.channel.send(Kind.REVEALED, share.astype("<i8").tobytes())
-                times = ServerTimes(run.watches.times(), offline)
                 self.channel.send(Kind.TIMES, to_json(times, indent=None).encode())
             served += 1
         return served

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, TypeVar
 from autoprivacy.common.records import record
 from autoprivacy.protocol.transport import Channel, Kind
 
-Component: TypeAlias = Literal["he_s", "clear_s", "ot_s", "gc_s", "spill_s", "link_s"]
+Component: TypeAlias = Literal["he_s", "clear_s", "ot_s", "gc_s", "spill_s", "link_s", "other_s"]
 Part = TypeVar("Part", bound=bytes | memoryview)
 
 
@@ -18,7 +18,7 @@ class LayerTimes:
 
     `he_s` is on ciphertexts, `clear_s` a linear layer on a share in the clear, `gc_s` garbling or evaluation,
     `spill_s` on files of prepared material, `link_s` in the channel: sending, and waiting for the peer, which computes
-    meanwhile.
+    meanwhile; `other_s` is on none of these: shares, moduli, and going from one to the next.
     """
 
     he_s: float = 0.0
@@ -27,15 +27,19 @@ class LayerTimes:
     gc_s: float = 0.0
     spill_s: float = 0.0
     link_s: float = 0.0
+    other_s: float = 0.0
 
 
 class Stopwatch:
-    """Adds up seconds by component. A component that starts within another stops the other's clock until it ends."""
+    """Adds up seconds by component, from now on until it is read; `other_s` while none runs.
+
+    A component that starts within another stops the other's clock until it ends.
+    """
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(LayerTimes.__dataclass_fields__, 0.0)
-        self._running: Component | None = None
-        self._since = 0.0
+        self._running: Component | None = "other_s"
+        self._since = time.perf_counter()
 
     @contextmanager
     def __call__(self, component: Component) -> Iterator[None]:
@@ -64,31 +68,32 @@ class Stopwatch:
             yield part
 
     def times(self) -> LayerTimes:
-        """What was counted so far."""
+        """What was counted; no more is."""
+        self._switch(None)
         return LayerTimes(**self._seconds)
 
 
 class Watches:
-    """A stopwatch a linear layer; what runs after it and before the next one (and before the first) is its."""
+    """A stopwatch a linear layer, `current` that of the one that runs, up to the next one.
+
+    Layers together take all the time from now until they are read.
+    """
 
     def __init__(self) -> None:
-        self._watches = [Stopwatch()]
+        self.current = Stopwatch()
+        self._done: list[LayerTimes] = []
         self._begun = False
 
     def next_layer(self) -> None:
         """The next linear layer begins."""
         if self._begun:
-            self._watches.append(Stopwatch())
+            self._done.append(self.current.times())
+            self.current = Stopwatch()
         self._begun = True
 
-    @property
-    def current(self) -> Stopwatch:
-        """That of the layer that runs."""
-        return self._watches[-1]
-
     def times(self) -> tuple[LayerTimes, ...]:
-        """By layer, in order."""
-        return tuple(watch.times() for watch in self._watches)
+        """By layer, in order; the last one ends."""
+        return (*self._done, self.current.times())
 
 
 class TimedChannel:

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.files import read_bytes, write_atomic
 from autoprivacy.protocol import _native
-from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.shaping import EmulatedLink, Relay
 from autoprivacy.protocol.streams import PlainStream, Stream
 from autoprivacy.protocol.tls import TlsEnd, TlsStream
@@ -121,7 +120,6 @@ class Channel:
         tls: TlsEnd | None = None,
         relay: Relay | None = None,
     ) -> None:
-        keep_freed_memory()
         self._timeout_s = self._limit_s = timeout_s
         self._deadline = float("inf")
         self._counting = threading.Lock()

@@ -94,6 +94,10 @@ def seconds(handled: Handled) -> float:
     return sum(cost * amounts[feature] for feature, cost in SECONDS_PER_FEATURE[handled.operation].items())
 
 
+START = 5
+LEAST_S = 1e-12
+
+
 def sample(work: WorkDone, quiet_s: float) -> Sample:
     """`work`, measured to take `quiet_s`."""
     typical_s = SLOWER * quiet_s
@@ -149,7 +153,10 @@ def settings() -> list[WorkDone]:
 
 
 def layers(scale: float, per_layer_s: float) -> tuple[MeasuredLayer, ...]:
-    """Layers of six runs, in which each part takes `scale` times its operations, and `per_layer_s`."""
+    """Layers of six runs, in which each part takes `scale` times its operations, and `per_layer_s`.
+
+    Of the link a message takes that much more, and the first layer of a run `START` times that.
+    """
     shape = LayerShape(1, 8, 8, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1)
     chosen = ChosenSet("coefficients", 1024, (1,), None, 1 << 16, 4, 4, 1, 0, 0, "uniform", "")
     found = []
@@ -160,9 +167,10 @@ def layers(scale: float, per_layer_s: float) -> tuple[MeasuredLayer, ...]:
             parts = dict.fromkeys(
                 (part for operation, part in COMPONENT.items() if operation not in {*ONCE, "transfer"}), per_layer_s
             )
+            messages = sum(done.operation == "transfer" for done in work)
+            parts |= {"link_s": per_layer_s * (messages + START * (index == 0)), "other_s": max(per_layer_s, LEAST_S)}
             for done in work:
-                if done.operation != "transfer":
-                    parts[COMPONENT[done.operation]] += scale * seconds(done)
+                parts[COMPONENT[done.operation]] += scale * seconds(done)
             measured = {part: Seconds(value, SLOWER * value) for part, value in parts.items()}
             found.append(
                 MeasuredLayer(f"run{run}", f"layer{index}", shape, chosen, tuple(work), 24, 1000, 1000, measured)
@@ -175,23 +183,23 @@ def runs(scale: float, per_layer_s: float) -> tuple[MeasuredRun, ...]:
     found: dict[str, list[MeasuredLayer]] = {}
     for layer in layers(scale, per_layer_s):
         found.setdefault(layer.run, []).append(layer)
-    return tuple(_run(name, own, scale, per_layer_s) for name, own in found.items())
+    return tuple(_run(name, own) for name, own in found.items())
 
 
-def _run(name: str, own: list[MeasuredLayer], scale: float, per_layer_s: float) -> MeasuredRun:
+def _run(name: str, own: list[MeasuredLayer]) -> MeasuredRun:
     work = tuple(each for layer in own for each in layer.work)
-    link = per_layer_s * len(own) + scale * sum(seconds(each) for each in work if each.operation == "transfer")
     parts = {
         "client_he_s": ("client_he_s",),
         "server_he_s": ("server_he_s",),
         "ot_s": ("client_ot_s", "server_ot_s"),
         "garble_s": ("garble_s",),
         "evaluate_s": ("evaluate_s",),
+        "link_s": ("link_s",),
+        "other_s": ("other_s",),
     }
     quiet = {
         name: sum(layer.components[part].quiet_s for layer in own for part in those) for name, those in parts.items()
     }
-    quiet["link_s"] = link
     hidden = sum(
         hidden_share(layer.work) * min(layer.components[part].quiet_s for part in ("garble_s", "evaluate_s"))
         for layer in own

@@ -17,6 +17,7 @@ COMPONENTS: Final = (
     ("link_s", "link"),
     ("clear_s", "clear linear"),
     ("spill_s", "files"),
+    ("other_s", "other"),
 )
 """Fields of `Components` that are work, and what the report calls them; `overlapped_s` is done at once with others."""
 

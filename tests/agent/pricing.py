@@ -37,13 +37,14 @@ PER_ITEM_S = {
 class AnalyticPricing:
     """Seconds per operation in proportion to n log n and limbs; a link of some rate and delay."""
 
-    layer_s = 1e-4
-
     def __init__(self, objective: Objective = "total", *, bytes_per_s: float = 1e9, frame_s: float = 2e-5) -> None:
         self.objective, self._byte_s, self._frame_s = objective, 1 / bytes_per_s, frame_s
 
     def seconds(self, work: Iterable[Work]) -> float:
         return sum(self._one(each) for each in work)
+
+    def beside_s(self, layers: int) -> float:
+        return 1e-4 * layers + 3e-4
 
     def once(self, work: Iterable[Work]) -> float:
         """Of each party, for its HE."""
@@ -61,7 +62,8 @@ class AnalyticPricing:
 
     def inference(self, plan: Plan) -> float:
         """Every operation, what layers take beside it, and what their HE takes once."""
-        return sum(self.layer_s + self.seconds(layer.work) + self.once(layer.work) for layer in plan.layers)
+        of_work = sum(self.seconds(layer.work) + self.once(layer.work) for layer in plan.layers)
+        return of_work + self.beside_s(len(plan.layers))
 
     def _one(self, work: Work) -> float:
         if work.operation in HE_US:

@@ -8,8 +8,18 @@ import pytest
 
 from autoprivacy.agent.bounds import paired_upper
 from autoprivacy.agent.coupling import Coupling, couple
-from autoprivacy.agent.sensitivity import ERRORS, VERSION, Effect, Sensitivities, _variations, effect, measure
+from autoprivacy.agent.sensitivity import (
+    ERRORS,
+    SCHEMA_VERSION,
+    Effect,
+    Sensitivities,
+    _known,
+    _variations,
+    effect,
+    measure,
+)
 from autoprivacy.agent.tails import Variation, between, cuts, drawn, logits_of
+from autoprivacy.common.errors import BadInput
 from autoprivacy.common.progress import Advance
 from autoprivacy.networks import data, load, reference
 from autoprivacy.networks.checkpoint import untrained
@@ -101,17 +111,17 @@ def test_one_factor_for_all_deviations_makes_costs_of_squares() -> None:
         "a weights 5": Effect(0.25, 0.01, 0.02),
         **{f"a error {error}": Effect(error**2, 0.5, 0.5) for error in ERRORS},  # not small: they tell no factor
     }
-    costs = Sensitivities(2, VERSION, "", 100, 0, effects).costs()
+    costs = Sensitivities(SCHEMA_VERSION, "", 100, 0, effects).costs()
     assert costs.of_bits("a weights", 6) == pytest.approx(0.03 / 1.75 * 0.5)
     assert costs.of_bits("a weights", 5) == costs.of_bits("a weights", 6)  # never cheaper than more bits
     assert costs.of_error("a", 1.0) == pytest.approx(0.03 / 1.75)
     gained = {what: replace(each, drop=-each.drop) for what, each in effects.items()}
-    assert min(Sensitivities(2, VERSION, "", 100, 0, gained).costs().of.values()) > 0
+    assert min(Sensitivities(SCHEMA_VERSION, "", 100, 0, gained).costs().of.values()) > 0
 
 
 def test_the_likely_bound_is_near_the_one_of_a_drop_drawn_like_it() -> None:
     effects = {f"a error {error}": Effect(error**2, 0.001 * error**2, 0.01 * error) for error in (1.0, 2.0, 3.0)}
-    known = Sensitivities(2, VERSION, "", 1000, 0, effects)
+    known = Sensitivities(SCHEMA_VERSION, "", 1000, 0, effects)
     additive, images = 0.004, 5000  # V = 4, so 2 % of the images change sides
     rng = np.random.default_rng(0)
     drawn_like_it = rng.choice([1.0, -1.0, 0.0], p=[0.012, 0.008, 0.98], size=(200, images))
@@ -162,3 +172,15 @@ def test_drops_are_kept_and_monotone(tmp_path: Path) -> None:
         assert of_errors == sorted(of_errors)
         assert costs.of_bits(f"{layer} weights", 4) >= costs.of_bits(f"{layer} weights", 6) > 0
         assert costs.of_bits(f"{layer} weights", 8) == 0
+
+
+def test_what_was_measured_otherwise_is_measured_anew_and_what_is_no_file_of_ours_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sensitivities.json"
+    file.write_text(
+        '{"schema_version": 1, "network_hash": "", "images": 100, "seed": 0, "drops": {}}', encoding="utf-8"
+    )
+    assert _known(file, "", 100, 0) == {}
+    for text in ("{", '{"schema_version": 4}', "[]"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(BadInput, match="sensitivities"):
+            _known(file, "", 100, 0)

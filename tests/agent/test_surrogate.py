@@ -197,7 +197,8 @@ def prepared(model: MachineModel) -> MachineModel:
     more = [synthetic.sample(replace(work, items=k * work.items), k * 1e-5) for work in measured for k in (1, 2, 4)]
     parts = ("server_clear_s", "server_spill_s", "client_spill_s")
     corrections = [
-        Correction(part, "", 0.0, 1.1, 0.0, 1e-4, 1.2, 0.0, 2e-4 * k, 9, 0.1, 0.1) for k, part in enumerate(parts, 1)
+        Correction(part, "", 0.0, 1.1, 0.0, 1e-4, 0.0, 1.2, 0.0, 2e-4 * k, 0.0, 9, 0.1, 0.1)
+        for k, part in enumerate(parts, 1)
     ]
     cold = [
         replace(each, cold_s=1e-3, typical_cold=0.7) if each.part in COLD_PARTS else each for each in model.corrections
