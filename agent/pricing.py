@@ -100,10 +100,11 @@ class DeploymentPricing:
         return self._objective
 
     def beside_s(self, layers: int) -> float:
-        """What the client does between operations, and over loopback what an inference takes to begin."""
+        """What the client does between operations, and over loopback what the link takes to begin."""
         client, slowdown = self._deployment.client_predictor, self._deployment.slowdown_median
-        start_s = client.correction(LINK).start.typical_s if self._is_loopback else 0.0
-        return slowdown * (layers * client.other.typical_s + start_s)
+        begun_s = client.correction(LINK).start.typical_s if self._is_loopback else 0.0
+        first_s, other_s = (client.other(first=first).typical_s for first in (True, False))
+        return slowdown * (begun_s + first_s + (layers - 1) * other_s)
 
     def seconds(self, work: Iterable[Work]) -> float:
         """Seconds of some work, without what its parts take once a layer."""

@@ -56,8 +56,8 @@ def fit_profile(
     )
     _show_candidates(model)
     table(
-        "corrections from measured layers: scale x operations, more while cold, a constant a layer",
-        ["part", "kernel", "scale", "cold", "constant", "layers", "error before", "after"],
+        "corrections from measured layers: scale x operations, more while cold, a constant a layer (link_s: a message)",
+        ["part", "kernel", "scale", "cold", "constant", "to begin", "layers", "error before", "after"],
         [
             [
                 each.part,
@@ -65,6 +65,7 @@ def fit_profile(
                 f"{each.typical_scale:.2f}",
                 f"{each.typical_cold:.2f} of {milliseconds(each.cold_s)}" if each.typical_cold else "",
                 milliseconds(each.typical_per_layer_s),
+                milliseconds(each.typical_start_s) if each.typical_start_s else "",
                 str(each.layers),
                 f"{each.error_before:.1%}",
                 f"{each.error_after:.1%}",

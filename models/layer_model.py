@@ -6,11 +6,12 @@ component of a party (HE apart by kernel) is corrected by
     seconds = scale x composed + cold x min(composed, cold_s) + per_layer_s,    composed = sum of operations
 
 (of the link: for every message, and `start_s` more in an inference's first layer, when both parties have done something
-else before). What the client does between operations (`other_s`) is no operation: it is per_layer_s alone. Of circuits,
-transfers and messages the first `cold_s` take longer than the rest: small ones run cold, large ones at the speed of a
-loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0, per_layer_s = 0, start_s = 0 by a ridge of
-strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and `COLD` that err
-least on runs left out whole; infinity, no correction, is one of them, so that few layers do not make it worse.
+else before). What the client does between operations (`other_s`) is no operation: it is per_layer_s and start_s alone.
+Of circuits, transfers and messages the first `cold_s` take longer than the rest: small ones run cold, large ones at the
+speed of a loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0, per_layer_s = 0, start_s = 0 by
+a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and
+`COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that few layers do not make it
+worse.
 """
 
 from collections import defaultdict
@@ -178,7 +179,8 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
                 measured = layer.components[where[0]]
                 found[where].append(Observation(layer.run, composed, measured, layer.run not in begun))
         if OTHER[0] in layer.components:
-            found[OTHER].append(Observation(layer.run, (Seconds(0.0, 0.0),), layer.components[OTHER[0]]))
+            nothing, measured = Seconds(0.0, 0.0), layer.components[OTHER[0]]
+            found[OTHER].append(Observation(layer.run, (nothing,), measured, layer.run not in begun))
         begun.add(layer.run)
     return dict(found)
 
@@ -227,7 +229,7 @@ class _Rows:
         composed = [np.array([getattr(item, statistic) for item in each.composed]) for each in seen]
         measured = np.array([getattr(each.measured, statistic) for each in seen])
         columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items), 0.0] for items in composed])
-        if where == LINK:
+        if where in {LINK, OTHER}:
             columns[:, 3] = [each.first for each in seen]
         unit_s = float(np.median(measured / columns[:, 2]))
         runs = np.unique([each.run for each in seen], return_inverse=True)[1]

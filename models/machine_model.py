@@ -120,13 +120,13 @@ class Predictor:
         """Corrected seconds of a layer's messages over this machine's loopback; `first` of an inference."""
         correction = self.correction(LINK)
         found = added(work, lambda each: correction(self.seconds(each)))
-        start = correction.start if first else Seconds(0.0, 0.0)
-        return Seconds(found.quiet_s + start.quiet_s, found.typical_s + start.typical_s)
+        return _begun(found, correction) if first else found
 
-    @property
-    def other(self) -> Seconds:
-        """What a client does in a layer between its operations."""
-        return self.correction(OTHER)(Seconds(0.0, 0.0))
+    def other(self, *, first: bool) -> Seconds:
+        """What a client does in a layer between its operations; `first` of an inference."""
+        correction = self.correction(OTHER)
+        found = correction(Seconds(0.0, 0.0))
+        return _begun(found, correction) if first else found
 
     @property
     def layer_doubt(self) -> float:
@@ -137,6 +137,11 @@ class Predictor:
     def network_doubt(self) -> float:
         """Half-width of the relative interval of a whole inference's time."""
         return UNLIKE * conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
+
+
+def _begun(found: Seconds, correction: Correction) -> Seconds:
+    start = correction.start
+    return Seconds(found.quiet_s + start.quiet_s, found.typical_s + start.typical_s)
 
 
 def fit(profile: MachineProfile) -> MachineModel:
@@ -210,7 +215,10 @@ def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tup
 def _with_both(predictor: Predictor, layer: MeasuredLayer, *, first: bool) -> tuple[float, float]:
     """Typical seconds of a measured layer as predicted, and as measured."""
     messages = [work for work in layer.work if work.operation == "transfer"]
-    parts = predictor.layer(layer.work) | {LINK: predictor.messages(messages, first=first), OTHER: predictor.other}
+    parts = predictor.layer(layer.work) | {
+        LINK: predictor.messages(messages, first=first),
+        OTHER: predictor.other(first=first),
+    }
     predicted: dict[str, float] = {}
     for (part, _), seconds in parts.items():
         predicted[part] = predicted.get(part, 0.0) + seconds.typical_s

@@ -214,7 +214,7 @@ def predict_layer(layer: LayerPlan, deployment: Deployment, *, first: bool = Fal
         UnmodelledOperation: if the deployment's profiles lack an operation.
     """
     parts = layer_seconds(of_one_worker(layer.work, layer.together, deployment.workers), deployment, first=first)
-    parts["other_s"] = deployment.client_predictor.other
+    parts["other_s"] = deployment.client_predictor.other(first=first)
     if "server_he_s" in parts:
         own, factor = parts["server_he_s"], deployment.server.slowdown_of(deployment.workers)
         parts["server_he_s"] = Seconds(factor * own.quiet_s, factor * own.typical_s)

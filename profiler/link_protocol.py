@@ -14,6 +14,7 @@ from autoprivacy.common.errors import AutoPrivacyError, BadInput, ProtocolError
 from autoprivacy.common.records import parse, record, to_json
 from autoprivacy.profiler.linked_circuits import CIRCUITS, MAX_INSTANCES, MAX_TRANSFERS, Garbler
 from autoprivacy.protocol.memory import keep_freed_memory
+from autoprivacy.protocol.streams import listening
 from autoprivacy.protocol.tls import TlsEnd
 from autoprivacy.protocol.transport import (
     DEFAULT_TIMEOUT_S,
@@ -170,13 +171,12 @@ def serve_profiles(
     """
     keep_freed_memory()
     host, port = parse_address(listen, secured=tls is not None)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = listening(host, port)
     except (OSError, UnicodeError) as error:
         raise BadInput(f"cannot listen on {listen} ({error}); choose another port") from None
     with listener:
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        shown = f"[{host}]" if ":" in host else host
         report(f"listening on {shown}:{listener.getsockname()[1]}")
         while True:
             connection, _ = listener.accept()

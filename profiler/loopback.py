@@ -4,7 +4,6 @@
 """
 
 import atexit
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from functools import cache
 
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.profiler.link import LinkMeter, loopback_meter
+from autoprivacy.protocol.streams import listening
 from autoprivacy.protocol.transport import Channel, Kind, connect
 
 MAX_FRAME_BYTES = 1 << 26
@@ -53,7 +53,7 @@ def connected_sender(content_bytes: int) -> Callable[[], object]:
 
 def main() -> None:
     """Answer frames until the other side goes away."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening("127.0.0.1", 0) as listener:
         print(listener.getsockname()[1], flush=True)  # noqa: T201 - the other process reads it
         connection, _ = listener.accept()
     channel = Channel(connection, timeout_s=600)

@@ -28,6 +28,7 @@ from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.policy import Policy
 from autoprivacy.protocol.session import Server
+from autoprivacy.protocol.streams import listening
 from autoprivacy.protocol.tls import TlsEnd
 from autoprivacy.protocol.transport import DEFAULT_TIMEOUT_S, Channel, load_key, parse_address
 
@@ -71,14 +72,13 @@ def serve(
         ProtocolError: with `once`, if the one client fails.
     """
     host, port = parse_address(listen, secured=tls is not None)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = listening(host, port)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"cannot listen on {listen} ({why}); choose another port") from None
     with listener, _Conversations(partial(_converse, server, tls=tls, timeout_s=timeout_s), clients) as conversations:
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        shown = f"[{host}]" if ":" in host else host
         report(f"listening on {shown}:{listener.getsockname()[1]}")
         if once:
             report(_served(_converse(server, _accepted(listener), tls=tls, timeout_s=timeout_s)))

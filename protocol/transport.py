@@ -30,7 +30,7 @@ from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.files import read_bytes, write_atomic
 from autoprivacy.protocol import _native
 from autoprivacy.protocol.shaping import EmulatedLink, Relay
-from autoprivacy.protocol.streams import PlainStream, Stream
+from autoprivacy.protocol.streams import PlainStream, Stream, connected
 from autoprivacy.protocol.tls import TlsEnd, TlsStream
 
 HEADER_BYTES: Final = 8
@@ -359,7 +359,7 @@ def connect(address: str, route: Route | None = None) -> Channel:
     route = route or Route()
     host, port = parse_address(address, secured=route.tls is not None)
     try:
-        connection = socket.create_connection((host, port), min(GREETING_TIMEOUT_S, route.timeout_s))
+        connection = connected(host, port, min(GREETING_TIMEOUT_S, route.timeout_s))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, UnicodeError) as error:
         raise ProtocolError(f"no server answers at {address} ({error}); start one with `autoprivacy serve`") from None

@@ -5,8 +5,8 @@ import pytest
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, LinkSummary
-from autoprivacy.hwprofiles.machine_profile import WorkDone
-from autoprivacy.models.layer_model import LINK
+from autoprivacy.hwprofiles.machine_profile import Seconds, WorkDone
+from autoprivacy.models.layer_model import LINK, OTHER
 from autoprivacy.models.link_model import LinkModel, fit_link
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.operation_model import EXTRAPOLATION, fit_operations
@@ -71,7 +71,9 @@ def test_layers_add_up(corrected: MachineModel, planned: Plan) -> None:
     whole = predict(planned, deployment)
     alone = [predict(replace(planned, layers=(layer,)), deployment) for layer in planned.layers]
     again = len(alone) - 1  # each of these begins an inference of its own
-    start, slowdown = corrected.predictor().correction(LINK).start, corrected.slowdown_median
+    predictor, slowdown = corrected.predictor(), corrected.slowdown_median
+    of_link, of_other = (predictor.correction(where).start for where in (LINK, OTHER))
+    start = Seconds(of_link.quiet_s + of_other.quiet_s, of_link.typical_s + of_other.typical_s)
     assert whole.latency_s == pytest.approx(sum(one.latency_s for one in alone) - again * slowdown * start.typical_s)
     assert whole.quiet_s == pytest.approx(sum(one.quiet_s for one in alone) - again * start.quiet_s)
     assert start.quiet_s > 0

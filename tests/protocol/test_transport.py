@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoprivacy.common.errors import BadInput, ProtocolError
+from autoprivacy.protocol.streams import connected, listening
 from autoprivacy.protocol.transport import (
     GREETING,
     HEADER_BYTES,
@@ -329,9 +330,18 @@ def test_a_server_waits_for_the_acceptance_of_its_agreement(channels, key):
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="Linux's alone")
-def test_loopback_is_not_paced(sockets):
-    client, _ = sockets
-    assert Channel(client).congestion_control == "reno"
+def test_loopback_is_not_paced():
+    with listening("127.0.0.1", 0) as listener:
+        near = connect(f"127.0.0.1:{listener.getsockname()[1]}")
+        far = Channel(listener.accept()[0])
+        assert (near.congestion_control, far.congestion_control) == ("reno", "reno")
+        near.close()
+        far.close()
+
+
+def test_of_a_host_s_addresses_one_that_answers_is_taken():
+    with listening("127.0.0.1", 0) as listener, connected("localhost", listener.getsockname()[1], 5.0) as client:
+        assert client.getpeername() == listener.getsockname()
 
 
 def test_a_peer_that_is_gone_before_it_is_spoken_to_is_one_error():
