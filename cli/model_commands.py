@@ -56,8 +56,8 @@ def fit_profile(
     )
     _show_candidates(model)
     table(
-        "corrections from measured layers: scale x operations, more while cold, a constant a layer (link_s: a message)",
-        ["part", "kernel", "scale", "cold", "constant", "to begin", "layers", "error before", "after"],
+        "corrections from measured layers: scale x operations, and constants a layer (of the link: a message)",
+        ["part", "kernel", "scale", "cold", "constant", "begin", "layers", "error before", "after"],
         [
             [
                 each.part,
