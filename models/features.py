@@ -8,13 +8,15 @@ Every feature is a total over calls, so that a sum of works has the sum of their
 | n | ring degree, per call |
 | L | data limbs of the ciphertexts that the call works on |
 | S | limbs that work is done on while switching: those left after each limb that goes, added up |
+| steps | gates of a circuit, each done for all its instances at once, per call |
+| tiles | of `TILE` oblivious transfers |
 
 HE operations of our own kernels (`ring`) compute in 32-bit words where all primes are below 2^30, which is another
 code path with times of its own; their features come twice, once for each word.
 """
 
 from collections.abc import Iterable
-from math import log2
+from math import ceil, log2
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -112,10 +114,10 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "generate_keys": ("calls", "n", "nL", "nL log n"),
     "generate_galois_keys": ("calls", "items nLL", "items nLL log n", "bytes"),
     "load_galois_keys": ("calls", "items nLL", "bytes"),
-    "garble": ("calls", "items", "values", "wires"),
-    "evaluate": ("calls", "items", "values", "wires"),
-    "ot_send": ("calls", "items", "items beyond", "items mapped"),
-    "ot_receive": ("calls", "items", "items beyond", "items mapped"),
+    "garble": ("calls", "steps", "items", "values", "wires"),
+    "evaluate": ("calls", "steps", "items", "values", "wires"),
+    "ot_send": ("calls", "tiles", "items", "items mapped"),
+    "ot_receive": ("calls", "tiles", "items", "items mapped"),
     "transfer": ("calls", "bytes", "bytes mapped"),
     "clear_linear": ("calls", "items", "values"),
     "choose_labels": ("calls", "items", "values"),
@@ -141,8 +143,8 @@ WARM_BYTES: Final = CACHE_BYTES // 4
 _WORDS_BYTES: Final = 16
 """Two polynomials in 64-bit words: bytes for each coefficient and limb."""
 
-CACHED_TRANSFERS: Final = 2048
-"""The 128 columns of so many oblivious transfers fill a first-level cache of 32 KiB."""
+TILE: Final = 2048
+"""Oblivious transfers are extended so many at once, the last of a call as if it were whole [ot_extension.cpp]."""
 
 
 def names_of(key: Key) -> tuple[str, ...]:
@@ -199,7 +201,8 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "items nL": items * n * limbs,
         "items nL cold": items * n * limbs * (_inputs_bytes(handled) > CACHE_BYTES),
         "additions nL": (items - calls) * n * limbs,
-        "items beyond": max(0, items - CACHED_TRANSFERS * calls),
+        "tiles": calls * ceil(items / calls / TILE) if calls else 0,
+        "steps": calls * items / handled.values if handled.values else 0,
         "items nLL": items * n * limbs * (limbs + 1),
         "items nLL log n": items * n * limbs * (limbs + 1) * log_n,
         "items mapped": items * mapped / handled.bytes if handled.bytes else 0.0,

@@ -214,3 +214,13 @@ def test_conformal_quantiles_hold_their_level() -> None:
     rng = np.random.default_rng(1)
     hits = [abs(rng.normal()) <= conformal_quantile(rng.normal(size=39).tolist(), 0.95) for _ in range(4000)]
     assert 0.94 < np.mean(hits) < 0.965
+
+
+def test_a_tile_of_transfers_begun_is_a_tile_and_every_gate_of_a_circuit_a_step() -> None:
+    def of(work: WorkDone) -> dict[str, float]:
+        return dict(zip(names_of(key_of(work)), features(work).tolist(), strict=True))
+
+    transfers = [WorkDone("ot_send", 0, 0, calls, items) for calls, items in ((1, 2048), (1, 2049), (2, 4096))]
+    assert [of(each)["tiles"] for each in transfers] == [1, 2, 2]
+    circuits = [WorkDone("garble", 0, 0, calls, 45 * values, values) for calls, values in ((1, 1), (1, 512), (2, 1024))]
+    assert [of(each)["steps"] for each in circuits] == [45, 45, 90]
