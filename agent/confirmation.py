@@ -30,7 +30,7 @@ from autoprivacy.models.prediction import Components, LayerPrediction, Predictio
 from autoprivacy.networks import reference
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, reference_operation, time_block
-from autoprivacy.profiler.layers import overlap
+from autoprivacy.profiler.layers import link_seconds, overlap
 from autoprivacy.profiler.machine import on_core
 from autoprivacy.profiler.statistics import median_interval, quiet
 from autoprivacy.protocol.agreement import Agreement
@@ -311,19 +311,17 @@ def layer_components(client: LayerTimes, server: LayerTimes, planned: LayerPlan)
 
     The client waits in its channel while the server works, so the link is what of that the server does not account for.
     """
-    overlapped = overlap(client, server, planned)
-    busy = server.he_s + server.clear_s + server.ot_s + server.gc_s + server.spill_s
     return Components(
         client_he_s=client.he_s,
         server_he_s=server.he_s,
         ot_s=client.ot_s + server.ot_s,
         garble_s=server.gc_s,
         evaluate_s=client.gc_s,
-        link_s=max(0.0, client.link_s - busy + overlapped),
+        link_s=link_seconds(client, server, planned),
         clear_s=client.clear_s + server.clear_s,
         spill_s=client.spill_s + server.spill_s,
         other_s=client.other_s,
-        overlapped_s=overlapped,
+        overlapped_s=overlap(client, server, planned),
     )
 
 

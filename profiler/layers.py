@@ -285,7 +285,7 @@ def measured_layers(
             "server_ot_s": [server.ot_s for _, server in pairs],
             "garble_s": [server.gc_s for _, server in pairs],
             "evaluate_s": [client.gc_s for client, _ in pairs],
-            "link_s": [link_seconds(*pair, each) for pair in pairs],
+            "link_s": [max(LEAST_LINK_S, link_seconds(*pair, each)) for pair in pairs],
             "other_s": [client.other_s for client, _ in pairs],
         }
         yield MeasuredLayer(
@@ -320,8 +320,9 @@ def _chosen(chosen: LayerPolicy, privacy: str) -> ChosenSet:
 
 
 def link_seconds(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float:
-    """Seconds of one layer in the channel that no work of the server accounts for."""
-    return max(LEAST_LINK_S, client.link_s - server.he_s - server.ot_s - server.gc_s + overlap(client, server, planned))
+    """Seconds of one layer in the channel that no work of the server accounts for; 0 where clocks disagree."""
+    busy = server.he_s + server.clear_s + server.ot_s + server.gc_s + server.spill_s
+    return max(0.0, client.link_s - busy + overlap(client, server, planned))
 
 
 def overlap(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float:
@@ -340,7 +341,7 @@ def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[Laye
         "evaluate_s": sum(layer.gc_s for layer in run.client),
         "other_s": sum(layer.other_s for layer in run.client),
         "overlapped_s": sum(overlap(*layer) for layer in layers),
-        "link_s": sum(link_seconds(*layer) for layer in layers),
+        "link_s": max(LEAST_LINK_S, sum(link_seconds(*layer) for layer in layers)),
     }
 
 

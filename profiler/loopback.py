@@ -12,6 +12,7 @@ from functools import cache
 
 from autoprivacy.common.errors import ProtocolError
 from autoprivacy.profiler.link import LinkMeter, loopback_meter
+from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.streams import listening
 from autoprivacy.protocol.transport import Channel, Kind, connect
 
@@ -53,6 +54,7 @@ def connected_sender(content_bytes: int) -> Callable[[], object]:
 
 def main() -> None:
     """Answer frames until the other side goes away."""
+    keep_freed_memory()  # as a party does
     with listening("127.0.0.1", 0) as listener:
         print(listener.getsockname()[1], flush=True)  # noqa: T201 - the other process reads it
         connection, _ = listener.accept()

@@ -34,7 +34,6 @@ from autoprivacy.protocol.transport import HEADER_BYTES, Traffic
 from autoprivacy.protocol.wire import ciphertext_bytes, response_bytes
 
 COMMAND_BYTES: Final = 1
-_READ: Final = ("spill_read", "client")
 
 
 @record
@@ -111,6 +110,8 @@ class _Sized(Protocol):
     def bytes(self) -> int: ...
 
     @property
+    def items(self) -> int: ...
+    @property
     def state(self) -> str: ...
 
 
@@ -124,8 +125,9 @@ def hidden_share(work: Sequence[_Sized]) -> float:
 
 def table_pieces(work: Iterable[_Sized]) -> int:
     """The pieces that tables go in: when they are garbled, and when the client reads what it kept of them."""
-    sizes = [each.bytes for each in work if each.operation == "garble" or (each.operation, each.state) == _READ]
-    return sum(max(1, -(-size // PIECE_BYTES)) for size in sizes)
+    garbled = [each.bytes for each in work if each.operation == "garble"]
+    kept = [each.items for each in work if (each.operation, each.state) == ("spill_read", "client")]
+    return sum(max(1, -(-size // PIECE_BYTES)) for size in (*garbled, *kept))
 
 
 @record

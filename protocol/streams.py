@@ -9,7 +9,7 @@ import select
 import socket
 import time
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 LOOPBACK_CONGESTION_CONTROL: Final = b"reno"
 """Within one machine nothing is congested, and pacing (bbr) costs a third of the rate; any process may use `reno`.
@@ -35,24 +35,31 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def connected(host: str, port: int, timeout_s: float) -> socket.socket:
-    """A socket connected to the first address of a host that answers.
+    """A socket connected to the first address of a host that answers, within `timeout_s` each.
+
+    As `socket.create_connection`, which leaves no time to set an option before it connects.
 
     Raises:
         OSError: if none does.
     """
     failed = OSError("the host has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        connection = socket.socket(family, kind, protocol)
         try:
-            _unpaced(connection, str(address[0]))
-            connection.settimeout(timeout_s)
-            connection.connect(address)
+            return _connected(socket.socket(family, kind, protocol), address, timeout_s)
         except OSError as error:
-            connection.close()
             failed = error
-        else:
-            return connection
     raise failed
+
+
+def _connected(connection: socket.socket, address: tuple[Any, ...], timeout_s: float) -> socket.socket:
+    try:
+        _unpaced(connection, str(address[0]))
+        connection.settimeout(timeout_s)
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _unpaced(connection: socket.socket, host: str) -> None:

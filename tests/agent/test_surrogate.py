@@ -27,6 +27,7 @@ from autoprivacy.networks import data, load
 from autoprivacy.networks.checkpoint import TrainedNetwork, untrained
 from autoprivacy.networks.graph import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Network, ReLU
 from autoprivacy.networks.quantisation import Quantiser
+from autoprivacy.protocol import plan as plan_module
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuit_privacy import CircuitPrivacy
 from autoprivacy.protocol.conversation import Schedule
@@ -140,7 +141,10 @@ def allowed(tables: Surrogate, count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("objective", "link"), [("total", None), ("total", "wan-100mbps"), ("online", None), ("online", "wan-100mbps")]
 )
-def test_tables_say_what_predict_says(case: Case, objective: Objective, link: str | None) -> None:
+def test_tables_say_what_predict_says(
+    case: Case, objective: Objective, link: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "PIECE_BYTES", 4096)  # several pieces, so that parties overlap
     model = prepared(synthetic.model(scale=1.3, per_layer_s=2e-3))
     corrected = {each.part for each in model.corrections if each.typical_scale != 1 and each.typical_per_layer_s > 0}
     assert corrected >= {"client_he_s", "garble_s", "evaluate_s", "link_s"}
@@ -153,7 +157,9 @@ def test_tables_say_what_predict_says(case: Case, objective: Objective, link: st
     schedule: Schedule = "online" if objective == "total" else "preprocessed"
     for chosen, latency in zip(policies, tables.problem.latency(policies).tolist(), strict=True):
         plan = case.plan(tables, chosen, "uniform", schedule)
-        assert latency == pytest.approx(predict(plan, deployment).latency_s, rel=1e-9)
+        predicted = predict(plan, deployment)
+        assert latency == pytest.approx(predicted.latency_s, rel=1e-9)
+        assert max(layer.components.overlapped_s for layer in predicted.layers) > 0
 
 
 @pytest.mark.parametrize("privacy", ["uniform", "flood:40"])

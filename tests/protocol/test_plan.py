@@ -10,13 +10,14 @@ import pytest
 
 from autoprivacy.networks.integer_network import chain_operations
 from autoprivacy.protocol import garbling, linear_layer, transport
+from autoprivacy.protocol import plan as plan_module
 from autoprivacy.protocol import server as server_module
 from autoprivacy.protocol import serving as serving_module
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.circuits import Operation
 from autoprivacy.protocol.counting import CountingHe
 from autoprivacy.protocol.parties import AnyServer, server_of
-from autoprivacy.protocol.plan import key_sets, nonzero_products, plan
+from autoprivacy.protocol.plan import key_sets, nonzero_products, plan, table_pieces
 from autoprivacy.protocol.session import Client, Inference
 from autoprivacy.protocol.transport import Channel, Kind
 
@@ -228,6 +229,15 @@ def test_every_byte_of_a_layer_is_work_of_the_link(deployed, schedule):
         transfers = [work for work in layer.work if work.operation == "transfer"]
         assert sum(work.items for work in transfers) == layer.bytes_up + layer.bytes_down
         assert sum(work.calls for work in transfers) == layer.frames_up + layer.frames_down
+
+
+def test_what_was_garbled_ahead_is_used_in_as_many_pieces_as_it_was_kept(deployed, monkeypatch):
+    monkeypatch.setattr(plan_module, "PIECE_BYTES", 1000)
+    planned = plan(deployed.agreement, schedule="preprocessed")
+    for layer in planned.layers:
+        kept = [work.items for work in layer.work if (work.operation, work.state) == ("spill_read", "client")]
+        assert table_pieces(layer.work) == sum(-(-size // 1000) for size in kept)
+        assert (layer.hidden_share > 0) == bool(layer.circuits)
 
 
 def test_what_is_spilled_is_read_once(deployed):

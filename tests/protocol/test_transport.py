@@ -339,9 +339,18 @@ def test_loopback_is_not_paced():
         far.close()
 
 
-def test_of_a_host_s_addresses_one_that_answers_is_taken():
-    with listening("127.0.0.1", 0) as listener, connected("localhost", listener.getsockname()[1], 5.0) as client:
-        assert client.getpeername() == listener.getsockname()
+def test_of_a_host_s_addresses_one_that_answers_is_taken(monkeypatch):
+    with listening("127.0.0.1", 0) as listener, socket.create_server(("127.0.0.1", 0)) as gone:
+        nobody, there = gone.getsockname(), listener.getsockname()
+        gone.close()
+        families = [(99, nobody), (socket.AF_INET, nobody), (socket.AF_INET, there)]
+        found = [(family, socket.SOCK_STREAM, 0, "", address) for family, address in families]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+        with connected("some.host", 1, 5.0) as client:
+            assert client.getpeername() == there
+        del found[-1]
+        with pytest.raises(ConnectionRefusedError):
+            connected("some.host", 1, 5.0)
 
 
 def test_a_peer_that_is_gone_before_it_is_spoken_to_is_one_error():
