@@ -18,8 +18,8 @@ def uncorrected(deployment: Deployment) -> Deployment:
     """The additive model: operations summed, without what layers really run say of them."""
     return replace(
         deployment,
-        server=replace(deployment.server, corrections=()),
-        client=replace(deployment.client, corrections=()),
+        server=replace(deployment.server, corrections=(), over_links=()),
+        client=replace(deployment.client, corrections=(), over_links=()),
     )
 
 

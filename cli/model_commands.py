@@ -1,5 +1,6 @@
 """`fit` and `predict`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from autoprivacy.models.export import cost_table, heir_cost_model
 from autoprivacy.models.fitted import fitted
 from autoprivacy.models.latency import report_on
 from autoprivacy.models.latency_report import LatencyReport
+from autoprivacy.models.layer_model import Correction
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.machine_model import fit as fit_model
 from autoprivacy.models.operation_model import OperationModel
@@ -55,8 +57,20 @@ def fit_profile(
         [_operation_row(operation) for operation in model.operations],
     )
     _show_candidates(model)
+    _show_corrections("scale x operations, and constants a layer (of the link: a message)", model.corrections)
+    for over in model.over_links:
+        _show_corrections(f"the same over a link of {1e3 * over.round_trip_s:g} ms round trip", over.corrections)
+    for what, errors in (("layers", model.layer_errors), ("whole inferences", model.run_errors)):
+        absolute = np.abs(errors)
+        say(
+            f"{what} left out of the correction: median error {np.median(absolute):.1%}, "
+            f"largest {absolute.max():.1%} of {len(absolute)}"
+        )
+
+
+def _show_corrections(what: str, corrections: Sequence[Correction]) -> None:
     table(
-        "corrections from measured layers: scale x operations, and constants a layer (of the link: a message)",
+        f"corrections from measured layers: {what}",
         ["part", "kernel", "scale", "cold", "constant", "begin", "layers", "error before", "after"],
         [
             [
@@ -70,15 +84,9 @@ def fit_profile(
                 f"{each.error_before:.1%}",
                 f"{each.error_after:.1%}",
             ]
-            for each in model.corrections
+            for each in corrections
         ],
     )
-    for what, errors in (("layers", model.layer_errors), ("whole inferences", model.run_errors)):
-        absolute = np.abs(errors)
-        say(
-            f"{what} left out of the correction: median error {np.median(absolute):.1%}, "
-            f"largest {absolute.max():.1%} of {len(absolute)}"
-        )
 
 
 def _operation_row(operation: OperationModel) -> list[str]:

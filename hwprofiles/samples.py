@@ -152,7 +152,8 @@ class Seconds:
 class MeasuredRun:
     """One network, run privately between two processes of this machine.
 
-    `confirmed` marks what a confirmation measured; the others are the profile's own small networks.
+    `confirmed` marks what a confirmation measured; the others are the profile's own small networks. `round_trip_s` is
+    that of the emulated link between them, 0 over loopback.
     """
 
     name: str
@@ -161,6 +162,7 @@ class MeasuredRun:
     components: dict[str, Seconds]
     latency: Seconds
     confirmed: bool = False
+    round_trip_s: float = 0.0
 
 
 @record
@@ -201,7 +203,7 @@ class MeasuredLayer:
 
     `components`: client_he_s, server_he_s, garble_s, evaluate_s, client_ot_s, server_ot_s,
     link_s (the client waits in its channel, and the server does not work) and other_s (the client does nothing of all
-    this); what garbling and evaluation do at once is in both. `confirmed` as its run's.
+    this); what garbling and evaluation do at once is in both. `confirmed`, `round_trip_s` as its run's.
     """
 
     run: str
@@ -214,6 +216,7 @@ class MeasuredLayer:
     bytes_down: int
     components: dict[str, Seconds]
     confirmed: bool = False
+    round_trip_s: float = 0.0
 
 
 @record

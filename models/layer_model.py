@@ -12,11 +12,14 @@ speed of a loop. It is fitted to relative errors and drawn towards scale = 1, co
 a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and
 `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that few layers do not make it
 worse.
+
+Over a link parties wait longer for each other, and work begins colder. What it takes there is learnt from runs over
+emulated links: in the same way, drawn towards what the part takes over loopback.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, TypeAlias, TypeVar
 
@@ -131,6 +134,17 @@ def uncorrected(part: str, kernel: str) -> Correction:
     return Correction(part, kernel, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
 
 
+_COEFFICIENTS: Final = tuple(
+    f"{statistic}_{name}" for statistic in ("quiet", "typical") for name in ("scale", "cold", "per_layer_s", "start_s")
+)
+
+
+def between(near: Correction, far: Correction, share: float) -> Correction:
+    """What lies so far from one to the other correction of a part, which have `cold_s` in common."""
+    mixed = {name: (1 - share) * getattr(near, name) + share * getattr(far, name) for name in _COEFFICIENTS}
+    return replace(far, **mixed)
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole.
@@ -187,24 +201,40 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
 
 def fit_correction(where: Where, seen: Sequence[Observation]) -> Correction:
     """The correction of one part, with the pull and the cold share that err least on runs left out."""
-    if len({each.run for each in seen}) < LEAST_RUNS:
-        return uncorrected(*where)
     composed = [item.typical_s for each in seen for item in each.composed]
     shares = COLD if where[0] in COLD_PARTS else COLD[:1]
-    typical = {
-        cold_s: _Rows.of(where, seen, cold_s, "typical_s") for cold_s in (_quantile(composed, each) for each in shares)
-    }
-    errors = {(pull, cold_s): error for cold_s, rows in typical.items() for pull, error in rows.left_out_errors()}
-    pull, cold_s = min(errors, key=lambda each: (errors[each], -each[0], each[1]))
-    quiet = _Rows.of(where, seen, cold_s, "quiet_s").solved(pull)
-    return Correction(
-        *where, cold_s, *quiet, *typical[cold_s].solved(pull), len(seen), errors[inf, 0.0], errors[pull, cold_s]
-    )
+    return _fitted(seen, uncorrected(*where), [_quantile(composed, each) for each in shares])
 
 
 def fit_corrections(seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correction, ...]:
     """The corrections of all parts."""
     return tuple(fit_correction(where, each) for where, each in sorted(seen.items()))
+
+
+def fit_over_link(known: Sequence[Correction], seen: Mapping[Where, Sequence[Observation]]) -> tuple[Correction, ...]:
+    """Those of all parts but the link over a link, drawn towards those that are known over loopback."""
+    others = (each for each in known if (each.part, each.kernel) != LINK)
+    return tuple(_fitted(seen.get((each.part, each.kernel), ()), each, [each.cold_s]) for each in others)
+
+
+def _fitted(seen: Sequence[Observation], toward: Correction, colds: Sequence[float]) -> Correction:
+    """What errs least on runs left out, of these cold seconds and of all pulls towards what is known."""
+    if len({each.run for each in seen}) < LEAST_RUNS:
+        return toward
+    typical = {cold_s: _Rows.of(seen, toward, cold_s, "typical") for cold_s in colds}
+    errors = {(pull, cold_s): error for cold_s, rows in typical.items() for pull, error in rows.left_out_errors()}
+    pull, cold_s = min(errors, key=lambda each: (errors[each], -each[0], each[1]))
+    quiet = _Rows.of(seen, toward, cold_s, "quiet").solved(pull)
+    return Correction(
+        toward.part,
+        toward.kernel,
+        cold_s,
+        *quiet,
+        *typical[cold_s].solved(pull),
+        len(seen),
+        errors[inf, colds[0]],
+        errors[pull, cold_s],
+    )
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
@@ -216,24 +246,27 @@ class _Rows:
     """Least squares of relative errors: `columns` (seen, 4) x (scale, cold share, constants in `unit_s`) should be 1.
 
     The columns are what is composed, the first `cold_s` of it, how much of it there is, and whether a message of it
-    begins an inference, over what was measured.
+    begins an inference, over what was measured. `toward` (4,) is what is known without them.
     """
 
     columns: NDArray[np.float64]
+    toward: NDArray[np.float64]
     runs: NDArray[np.int64]
     unit_s: float
 
     @classmethod
-    def of(cls, where: Where, seen: Sequence[Observation], cold_s: float, statistic: str) -> "_Rows":
+    def of(cls, seen: Sequence[Observation], toward: Correction, cold_s: float, statistic: str) -> "_Rows":
         """Of the quiet or the typical times that were seen."""
-        composed = [np.array([getattr(item, statistic) for item in each.composed]) for each in seen]
-        measured = np.array([getattr(each.measured, statistic) for each in seen])
+        composed = [np.array([getattr(item, f"{statistic}_s") for item in each.composed]) for each in seen]
+        measured = np.array([getattr(each.measured, f"{statistic}_s") for each in seen])
         columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items), 0.0] for items in composed])
-        if where in {LINK, OTHER}:
+        if (toward.part, toward.kernel) in {LINK, OTHER}:
             columns[:, 3] = [each.first for each in seen]
         unit_s = float(np.median(measured / columns[:, 2]))
+        known = [getattr(toward, f"{statistic}_{name}") for name in ("scale", "cold", "per_layer_s", "start_s")]
         runs = np.unique([each.run for each in seen], return_inverse=True)[1]
-        return cls(columns * [1, 1, unit_s, unit_s] / measured[:, None], runs, unit_s)
+        units = np.array([1, 1, unit_s, unit_s])
+        return cls(columns * units / measured[:, None], np.array(known) / units, runs, unit_s)
 
     def left_out_errors(self) -> Iterator[tuple[float, float]]:
         """By pull the mean absolute relative error on runs, each left out of the fit."""
@@ -241,30 +274,28 @@ class _Rows:
         grams = np.array([rows.T @ rows for rows in of_run])
         right = np.array([rows.sum(axis=0) for rows in of_run])
         for pull in PULLS:
-            found = _drawn(grams.sum(axis=0) - grams, right.sum(axis=0) - right, pull)[self.runs]
+            found = self._drawn(grams.sum(axis=0) - grams, right.sum(axis=0) - right, pull)[self.runs]
             yield pull, float(np.abs((self.columns * found).sum(axis=1) - 1).mean())
 
     def solved(self, pull: float) -> tuple[float, float, float, float]:
         """Scale, cold share and both constants in seconds, of all that was seen."""
-        scale, cold, *constants = _drawn(self.columns.T @ self.columns, self.columns.sum(axis=0), pull).tolist()
+        scale, cold, *constants = self._drawn(self.columns.T @ self.columns, self.columns.sum(axis=0), pull).tolist()
         per_layer, start = (self.unit_s * each for each in constants)
         return scale, cold, per_layer, start
 
+    def _drawn(self, gram: NDArray[np.float64], right: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
+        """What is at least 0 and minimises x gram x - 2 x right + pull |x - toward|^2, for many (..., 4) at once.
 
-def _drawn(gram: NDArray[np.float64], right: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
-    """What is at least 0 and minimises x gram x - 2 x right + pull |x - (1, 0, 0, 0)|^2, for many (..., 4) at once.
-
-    A column that is 0 throughout, of what such rows do not have, is left as it is drawn to.
-    """
-    alone = np.zeros(right.shape[-1])
-    alone[0] = 1.0
-    if pull == inf:
-        return np.broadcast_to(alone, right.shape)
-    used = np.diagonal(gram, axis1=-2, axis2=-1).reshape(-1, right.shape[-1]).any(axis=0)
-    found = np.broadcast_to(alone, right.shape).copy()
-    part = gram[..., used, :][..., used]
-    found[..., used] = nonnegative_minimum(part + pull * np.eye(int(used.sum())), (right + pull * alone)[..., used])
-    return found
+        A column that is 0 throughout, of what such rows do not have, is left as it is drawn to.
+        """
+        if pull == inf:
+            return np.broadcast_to(self.toward, right.shape)
+        used = np.diagonal(gram, axis1=-2, axis2=-1).reshape(-1, right.shape[-1]).any(axis=0)
+        found = np.broadcast_to(self.toward, right.shape).copy()
+        part = gram[..., used, :][..., used]
+        drawn = (right + pull * self.toward)[..., used]
+        found[..., used] = nonnegative_minimum(part + pull * np.eye(int(used.sum())), drawn)
+        return found
 
 
 def nonnegative_minimum(gram: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import log
 from typing import Final, Literal
 
 import numpy as np
@@ -17,15 +18,20 @@ from autoprivacy.models.layer_model import (
     Correction,
     Where,
     added,
+    between,
     by_part,
     fit_corrections,
+    fit_over_link,
     hidden_s,
     observations,
     uncorrected,
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
+LOOPBACK_ROUND_TRIP_S: Final = 5e-5
+"""About what an empty message and its answer take over any machine's own loopback."""
+
 LAYER_LEVEL: Final = 0.95
 NETWORK_LEVEL: Final = 0.8
 UNLIKE: Final = 2.15
@@ -38,15 +44,23 @@ no more than those left out: 93 % of 105 of another seed (`--seed 9`) lie in wha
 
 
 @record
+class OverLink:
+    """What parts of layers take over a link of this round trip, learnt from runs over an emulated one."""
+
+    round_trip_s: float
+    corrections: tuple[Correction, ...]
+
+
+@record
 class MachineModel:
-    """All operations of one machine profile, corrected by what it ran.
+    """All operations of one machine profile, corrected by what it ran over loopback, and `over_links` (nearest first).
 
     Typical seconds are at the machine's quiet speed; `slowdown_median`, `slowdown_p95` say how slow it typically was.
     `layer_errors`, `run_errors` are relative errors of typical times of whole layers and of whole inferences, each
     predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
     """
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     profile_id: str
     profile_name: str
     reference_typical_s: float
@@ -54,6 +68,7 @@ class MachineModel:
     slowdown_p95: float
     operations: tuple[OperationModel, ...]
     corrections: tuple[Correction, ...]
+    over_links: tuple[OverLink, ...]
     layer_errors: tuple[float, ...]
     run_errors: tuple[float, ...]
     worker_slowdown: tuple[tuple[int, float], ...]
@@ -72,13 +87,24 @@ class MachineModel:
         counts, slowdowns = zip(*self.worker_slowdown, strict=True)
         return float(np.interp(workers, counts, slowdowns))
 
-    def predictor(self) -> "Predictor":
-        """The model, ready to be asked often."""
+    def predictor(self, round_trip_s: float = 0.0) -> "Predictor":
+        """The model, ready to be asked often, of work between messages over a link; over loopback by default."""
         return Predictor(
             self,
             {model.key: model for model in self.operations},
-            {(each.part, each.kernel): each for each in self.corrections},
+            {(each.part, each.kernel): each for each in self._corrections_over(round_trip_s)},
         )
+
+    def _corrections_over(self, round_trip_s: float) -> tuple[Correction, ...]:
+        """Between those of the next shorter and the next longer round trip that was run, by its logarithm."""
+        known = [OverLink(LOOPBACK_ROUND_TRIP_S, self.corrections), *self.over_links]
+        far = next((each for each in known if round_trip_s <= each.round_trip_s), known[-1])
+        near = known[max(0, known.index(far) - 1)]
+        if near is far or round_trip_s >= far.round_trip_s:
+            return far.corrections
+        share = log(round_trip_s / near.round_trip_s) / log(far.round_trip_s / near.round_trip_s)
+        nearer = {(each.part, each.kernel): each for each in near.corrections}
+        return tuple(between(nearer[each.part, each.kernel], each, share) for each in far.corrections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +197,7 @@ def fit(profile: MachineProfile) -> MachineModel:
         slowdown_p95=conditions.reference_slowdown_p95,
         operations=operations,
         corrections=(),
+        over_links=(),
         layer_errors=(),
         run_errors=(),
         worker_slowdown=_worker_slowdown(profile),
@@ -181,23 +208,34 @@ def fit(profile: MachineProfile) -> MachineModel:
 def corrected(model: MachineModel, profile: MachineProfile) -> MachineModel:
     """The model with its operations as they are, corrected anew by the profile's layers and inferences."""
     predictor = replace(model, corrections=()).predictor()
-    corrections = fit_corrections(observations(profile.layers, predictor.seconds))
+    corrections = fit_corrections(observations(_over(profile.layers), predictor.seconds))
     layer_errors, run_errors = _left_out_errors(predictor, profile)
+    round_trips = sorted({each.round_trip_s for each in profile.layers} - {0.0})
     return replace(
         model,
         profile_id=profile.header.id,
         corrections=corrections,
+        over_links=tuple(
+            OverLink(each, fit_over_link(corrections, observations(_over(profile.layers, each), predictor.seconds)))
+            for each in round_trips
+        ),
         layer_errors=layer_errors,
         run_errors=run_errors,
     )
 
 
+def _over(layers: Iterable[MeasuredLayer], round_trip_s: float = 0.0) -> list[MeasuredLayer]:
+    """Those that ran over a link of this round trip; over loopback by default."""
+    return [each for each in layers if each.round_trip_s == round_trip_s]
+
+
 def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Relative errors of typical times of layers and of runs, with corrections that left out the run."""
-    seen = observations(profile.layers, predictor.seconds)
+    """Relative errors of typical times of layers and of runs over loopback, with corrections that left out the run."""
+    layers = _over(profile.layers)
+    seen = observations(layers, predictor.seconds)
     layer_errors, run_errors = [], []
-    for run in profile.runs:
-        own = [layer for layer in profile.layers if layer.run == run.name]
+    for run in (each for each in profile.runs if each.round_trip_s == 0):
+        own = [layer for layer in layers if layer.run == run.name]
         others = {where: [each for each in found if each.run != run.name] for where, found in seen.items()}
         corrections = fit_corrections({where: found for where, found in others.items() if found})
         left = replace(predictor, corrections={(each.part, each.kernel): each for each in corrections})

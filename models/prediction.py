@@ -42,12 +42,16 @@ class Deployment:
     @cached_property
     def server_predictor(self) -> Predictor:
         """The server's model, ready to be asked."""
-        return self.server.predictor()
+        return self.server.predictor(self._round_trip_s)
 
     @cached_property
     def client_predictor(self) -> Predictor:
         """The client's model, ready to be asked."""
-        return self.client.predictor()
+        return self.client.predictor(self._round_trip_s)
+
+    @property
+    def _round_trip_s(self) -> float:
+        return 0.0 if self.link is None or self.link.loopback else 2 * self.link.half_trip.typical_s
 
     def predictor(self, part: str) -> Predictor:
         """The model of the machine that decides a part."""

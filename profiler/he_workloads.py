@@ -77,6 +77,7 @@ FULL: Final = (
     GridSet(8192, (54,) * 3, 38, 52),
     GridSet(8192, (43,) * 4, 30, 42, kept=4),
     GridSet(16384, (54,) * 7, 30),
+    GridSet(16384, (28,) * 6),
     GridSet(16384, (36,) * 6, 20, 54),
     GridSet(32768, (54,) * 4, 20),
     GridSet(32768, (54,) * 3, 20, 54),
@@ -96,6 +97,8 @@ ONE: Final = Sizes((32,), (1,))
 TWO: Final = Sizes((2, 32), (1,))
 ENDS: Final = Sizes((1, 64), (0, 2), all_calls=True)
 ALL: Final = Sizes((1, 8, 64), (0, 1, 2), all_calls=True)
+BETWEEN: Final = (3, 16, 24)
+"""Products of sums that `full` adds: where inputs outgrow caches, times turn between the others."""
 
 
 def he_workloads(depth: str) -> Iterator[Workload]:
@@ -142,6 +145,8 @@ def _everything() -> Iterator[Workload]:
         yield from _parts(grid)
         yield from _keys(grid)
         yield _weighted_sum(grid, 8, "hot")
+        for products in BETWEEN:
+            yield _weighted_sum(grid, products, "streamed")
 
 
 def _workload(grid: GridSet, work: WorkDone, make: Make, *, seal: bool = False) -> Workload:

@@ -1,8 +1,8 @@
 """Small private inferences of random networks, really run between two processes, to correct what operations add up to.
 
-`python -m autoprivacy.profiler.layers KEY_FILE DEPTH` is the server: for each network it prints an address and serves
+`python -m autoprivacy.profiler.layers KEY_FILE DEPTH` is the server: for each session it prints an address and serves
 one client, all at once. Networks come from a fixed generator, so that both sides make the same ones; they hold
-nobody's weights.
+nobody's weights. Some run over emulated links too: after a wait for a far peer caches are cold.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -34,11 +34,13 @@ from autoprivacy.protocol.plan import LayerPlan, plan_network
 from autoprivacy.protocol.policy import LayerPolicy, Policy, Provenance
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Client, Inference, LayerTimes, Revealed, Server
+from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.slot_tiles import default_slot_tile
 from autoprivacy.protocol.tiles import default_tile
 from autoprivacy.protocol.transport import Route, load_key, new_key
 
 INFERENCES: Final = 24
+LINKED_INFERENCES: Final = 12
 LEAST_INFERENCES: Final = 6
 WARM_UP: Final = 3
 NETWORK_S: Final = 4.0
@@ -66,6 +68,12 @@ SHAPES: Final = (
 NETWORKS: Final = {"quick": (6, 0, 0), "standard": (8, 2, 3), "full": (16, 8, 8)}
 """By depth: random networks in packing `coefficients`, random ones in `slots`, and shapes of the zoo in both."""
 
+LINKS: Final = (EmulatedLink(100e6, 0.0005), EmulatedLink(40e6, 0.01))
+"""Emulated, with round trips of 1 and of 20 ms: between them and beyond lie the links of real deployments."""
+
+LINKED: Final = {"quick": (3, 0, 0), "standard": (4, 1, 2), "full": (6, 2, 4)}
+"""By depth: how many networks of each kind run over the links too; shapes in packing `coefficients`."""
+
 SetWidths: TypeAlias = tuple[int, tuple[int, ...], int | None]
 """n, bits of the data limbs, bits of the special prime (for packing `slots`)."""
 
@@ -75,10 +83,39 @@ PATIENCE_S: Final = 600.0
 Profiled: TypeAlias = tuple[QuantisedNetwork, Agreement]
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A network, run over an emulated link or over loopback."""
+
+    network: QuantisedNetwork
+    agreement: Agreement
+    link: EmulatedLink | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the others."""
+        over = "" if self.link is None else f" over {2e3 * self.link.one_way_s:g} ms"
+        return self.agreement.network + over
+
+    @property
+    def round_trip_s(self) -> float:
+        """Of the emulated link; 0 over loopback."""
+        return 0.0 if self.link is None else 2 * self.link.one_way_s
+
+
 def steps(depth: str) -> int:
-    """How many networks there are."""
+    """How many sessions there are."""
     random, slots, shapes = NETWORKS[depth]
-    return random + slots + 2 * shapes
+    return random + slots + 2 * shapes + len(LINKS) * sum(LINKED[depth])
+
+
+def _sessions(depth: str) -> list[_Session]:
+    """All networks over loopback, and some over each link."""
+    found = [_Session(*each) for each in profiled_networks(depth)]
+    kinds = zip(("random", "slots", "shape"), LINKED[depth], strict=True)
+    names = {f"{kind}{index}" for kind, count in kinds for index in range(count)}
+    linked = [each for each in found if each.agreement.network in names]
+    return found + [replace(each, link=link) for link in LINKS for each in linked]
 
 
 def profiled_networks(depth: str) -> Iterator[Profiled]:
@@ -165,9 +202,9 @@ def _policy(
 
 
 def measure_layers(
-    depth: str, after_network: Callable[[], None], reference_quiet_s: float
+    depth: str, after_session: Callable[[], None], reference_quiet_s: float
 ) -> tuple[tuple[MeasuredRun, ...], tuple[MeasuredLayer, ...]]:
-    """Run every random network between this process and a fresh one; `after_network` is called `steps(depth)` times.
+    """Run every session between this process and a fresh one; `after_session` is called `steps(depth)` times.
 
     All sessions are open at once and take turns in random order: what runs next finds caches as others left them. Each
     party keeps to a core of its own, where there are two.
@@ -176,7 +213,7 @@ def measure_layers(
     Raises:
         ProtocolError: if the server process fails; its own message goes to standard error.
     """
-    networks = list(profiled_networks(depth))
+    sessions = _sessions(depth)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         key_file = folder / "key"
@@ -190,22 +227,23 @@ def measure_layers(
         )
         stack.callback(server.kill)
         assert server.stdout is not None  # noqa: S101 - it was asked for
-        stack.enter_context(on_core(0))
         clients = []
-        for _, agreement in networks:
+        for session in sessions:
             address = server.stdout.readline().strip()
             if not address:
                 raise ProtocolError("the profiling server ended early; its message is above")
-            clients.append(
-                stack.enter_context(Client(address, key, expected=agreement, route=Route(timeout_s=PATIENCE_S)))
-            )
-        found = _inferences(clients, reference_quiet_s, after_network)
+            route = Route(timeout_s=PATIENCE_S, emulated=session.link)
+            clients.append(stack.enter_context(Client(address, key, expected=session.agreement, route=route)))
+        stack.enter_context(on_core(0))  # relays of links, which are processes by now, stay where they like
+        most = [INFERENCES if session.link is None else LINKED_INFERENCES for session in sessions]
+        found = _inferences(clients, most, reference_quiet_s, after_session)
     runs: list[MeasuredRun] = []
     layers: list[MeasuredLayer] = []
-    for (network, agreement), done in zip(networks, found, strict=True):
-        planned = plan_network(network, agreement).layers
-        runs.append(measured_run(agreement.network, agreement, planned, done))
-        layers += measured_layers(agreement.network, agreement, network, planned, done)
+    for session, done in zip(sessions, found, strict=True):
+        own, over = (session.name, session.agreement), session.round_trip_s
+        planned = plan_network(session.network, session.agreement).layers
+        runs.append(replace(measured_run(*own, planned, done), round_trip_s=over))
+        layers += [replace(each, round_trip_s=over) for each in measured_layers(*own, session.network, planned, done)]
     return tuple(runs), tuple(layers)
 
 
@@ -214,9 +252,9 @@ Done: TypeAlias = tuple[Inference, Revealed, float]
 
 
 def _inferences(
-    clients: Sequence[Client], reference_quiet_s: float, after_network: Callable[[], None]
+    clients: Sequence[Client], most: Sequence[int], reference_quiet_s: float, after_session: Callable[[], None]
 ) -> list[list[Done]]:
-    """By client what it did; fewer inferences where they are slow."""
+    """By client what it did, at `most` so many inferences; fewer where they are slow."""
     rng = np.random.default_rng(SEED)
     images = [rng.integers(0, 1 << INPUT_BITS, client.agreement.input_shape).astype(float) for client in clients]
     turns: list[int] = []
@@ -225,7 +263,7 @@ def _inferences(
         for _ in range(WARM_UP):
             client.infer(image)
         each_s = (time.monotonic() - started) / WARM_UP
-        turns += [index] * min(INFERENCES, max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
+        turns += [index] * min(most[index], max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
     reference = reference_operation()
     calls = calls_per_block(reference, REFERENCE_BLOCK_S)
     done: list[list[Done]] = [[] for _ in clients]
@@ -235,7 +273,7 @@ def _inferences(
         after = time_block(reference, calls)
         done[index].append((*run, (before + after) / 2 / reference_quiet_s))
         if len(done[index]) == turns.count(index):
-            after_network()
+            after_session()
     return done
 
 
@@ -346,7 +384,7 @@ def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[Laye
 
 
 def main() -> None:
-    """Serve every random network to one client each, all at once; their addresses come in order."""
+    """Serve every session's client, all at once; their addresses come in order."""
     key = load_key(Path(sys.argv[1]))
     with on_core(1):
         _serve_all(sys.argv[2], key)
@@ -354,7 +392,7 @@ def main() -> None:
 
 def _serve_all(depth: str, key: bytes) -> None:
     conversations = []
-    for network, agreement in profiled_networks(depth):
+    for session in _sessions(depth):
         listening = threading.Event()
 
         def report(line: str, listening: threading.Event = listening) -> None:
@@ -362,7 +400,7 @@ def _serve_all(depth: str, key: bytes) -> None:
                 print(line.removeprefix("listening on "), flush=True)  # noqa: T201 - the other process reads it
                 listening.set()
 
-        server = Server(network, agreement, key, reveal_for_testing=True)
+        server = Server(session.network, session.agreement, key, reveal_for_testing=True)
         # Until all are made, the first client waits: give it time.
         options = {"once": True, "timeout_s": PATIENCE_S}
         conversations.append(

@@ -10,6 +10,7 @@ import numpy as np
 from autoprivacy.hwprofiles.samples import WorkDone
 from autoprivacy.profiler.harness import Call, Workload
 from autoprivacy.protocol import _native, garbling, prepared_layer
+from autoprivacy.protocol.garbling import PIECE_BYTES
 from autoprivacy.protocol.linear_shape import LinearShape
 from autoprivacy.protocol.nonlinear_circuits import Nonlinear
 from autoprivacy.protocol.nonlinear_layer import Batch
@@ -81,12 +82,14 @@ def _choose_labels(instances: int) -> Call:
 
 
 def _spill_write(count: int) -> Call:
-    content = bytes(count)
+    """Over what was wiped, piece after piece, as tables come in."""
+    spill, piece = Spill(), memoryview(np.random.default_rng(count).bytes(min(count, PIECE_BYTES)))
 
     def call() -> None:
-        with Spill() as spill:
-            spill.write(content)
-            spill.finish()
+        spill.begin()
+        for start in range(0, count, len(piece)):
+            spill.write(piece[: count - start])
+        spill.finish()
 
     return call
 

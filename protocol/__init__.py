@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNELS_VERSION", "Client"]
 
-KERNELS_VERSION: Final = 7
+KERNELS_VERSION: Final = 8
 """Raised whenever a change makes an operation faster or slower: profiles measured before are then stale."""
 
 

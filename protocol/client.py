@@ -31,7 +31,7 @@ from autoprivacy.protocol.conversation import (
 )
 from autoprivacy.protocol.linear_shape import IntArray
 from autoprivacy.protocol.memory import keep_freed_memory
-from autoprivacy.protocol.spill import Spill
+from autoprivacy.protocol.spill import Spills
 from autoprivacy.protocol.times import LayerTimes, Watches
 from autoprivacy.protocol.transport import Channel, Kind, Route, Traffic, connect, greet_as_client
 
@@ -125,7 +125,7 @@ class Client:
     ) -> None:
         keep_freed_memory()
         self.schedule = schedule
-        self._spill_dir = spill_dir
+        self._spills = Spills(spill_dir)
         self._prepared: deque[tuple[Prepared, Phase]] = deque()
         self._channel = connect(address, route)
         start = time.perf_counter()
@@ -217,7 +217,7 @@ class Client:
         return Inference(logits, clock.phase(), None, self.setup_s), accumulators
 
     def _prepare(self) -> tuple[Prepared, Phase, list[IntArray]]:
-        spill = Spill(self._spill_dir)
+        spill = self._spills.take()
         try:
             clock = _Clock(self._channel)
             self._channel.send(Kind.COMMAND, PREPARE)
@@ -228,7 +228,7 @@ class Client:
         return prepared, clock.phase(), accumulators
 
     def _spend(self, prepared: Prepared, offline: Phase, pixels: IntArray, command: bytes) -> Inference:
-        with prepared.spill:
+        with self._spills.using_up(prepared.spill):
             clock = _Clock(self._channel)
             self._channel.send(Kind.COMMAND, command)
             logits = self._steps.spend(prepared, pixels, clock.watches)
@@ -244,6 +244,7 @@ class Client:
     def _end(self) -> None:
         while self._prepared:
             self._prepared.pop()[0].spill.close()
+        self._spills.close()
         self._channel.close()
 
     def __enter__(self) -> Self:

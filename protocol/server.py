@@ -44,7 +44,7 @@ from autoprivacy.protocol.plan import key_sets
 from autoprivacy.protocol.randomness import random_below
 from autoprivacy.protocol.seal_keys import ServerKeys
 from autoprivacy.protocol.share_steps import Shares
-from autoprivacy.protocol.spill import Spill
+from autoprivacy.protocol.spill import Spill, Spills
 from autoprivacy.protocol.times import LayerTimes, TimedChannel, Watches
 from autoprivacy.protocol.transport import Channel, Kind, greet_as_server
 
@@ -101,7 +101,7 @@ class Server:
         greet_as_server(channel, self._key, self._message)
         layers, ot, delta = self._set_up(channel)
         with LayerWorkers(layers, self._workers) as workers:
-            session = _Session(self, channel, workers, ot, delta)
+            session = _Session(self, channel, workers, ot, delta, Spills(self.spill_dir))
             try:
                 return session.answer()
             finally:
@@ -154,13 +154,14 @@ class _Run:
 
 @dataclass(slots=True, eq=False)
 class _Session:
-    """One client's transfers, Delta, and what it has prepared."""
+    """One client's transfers, Delta, its files, and what it has prepared."""
 
     server: Server
     channel: Channel
     workers: LayerWorkers
     ot: CorrelatedOtSender
     delta: bytes
+    spills: Spills
     prepared: deque[tuple[Spill, tuple[LayerTimes, ...]]] = field(default_factory=deque)
 
     def answer(self) -> int:
@@ -193,6 +194,7 @@ class _Session:
         """Delete what is prepared."""
         while self.prepared:
             self.prepared.pop()[0].close()
+        self.spills.close()
 
     def _command(self) -> bytes:
         if not self.prepared:
@@ -215,7 +217,7 @@ class _Session:
         """All of an inference that needs no input."""
         if len(self.prepared) >= MOST_PREPARED:
             raise ProtocolError(f"the client prepares more than {MOST_PREPARED} inferences; it must use some first")
-        run, spill = self._run(), Spill(self.server.spill_dir)
+        run, spill = self._run(), self.spills.take()
         try:
             self._walk(run, partial(self._linear_ahead, spill), partial(self._garble_ahead, spill))
             spill.finish()
@@ -229,7 +231,7 @@ class _Session:
         if not self.prepared:
             raise ProtocolError("the client asked for an inference that it did not prepare")
         spill, offline = self.prepared.popleft()
-        with spill:
+        with self.spills.using_up(spill):
             run = self._run()
             sizes = input_bytes(self.server.agreement)
             content = run.channel.receive(Kind.MASKED_INPUT, sum(size for _, size in sizes))

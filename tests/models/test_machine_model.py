@@ -8,7 +8,7 @@ from autoprivacy.common.errors import AutoPrivacyError, UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, ParallelSample, Seconds, WorkDone
 from autoprivacy.models.layer_model import LINK, PARTS, Observation, fit_correction, nonnegative_minimum
-from autoprivacy.models.machine_model import MachineModel, fit
+from autoprivacy.models.machine_model import LOOPBACK_ROUND_TRIP_S, MachineModel, fit
 from tests import synthetic
 
 
@@ -161,3 +161,50 @@ def test_the_profile_is_named_in_the_model() -> None:
     assert (model.profile_id, model.profile_name) == (header.id, header.name)
     assert model.slowdown_p95 == header.conditions.reference_slowdown_p95
     assert model.slowdown_median == header.conditions.reference_slowdown_median
+
+
+FAR_S = 0.02
+
+
+def over_link(scale: float, per_layer_s: float, runs: int = 6) -> MachineProfile:
+    """Layers over loopback that take what operations add up to; those of some runs over a link too, where they do not."""
+    profile = synthetic.profile()
+    there = [
+        replace(layer, run=f"{layer.run} far", round_trip_s=FAR_S)
+        for layer in synthetic.layers(scale, per_layer_s)
+        if layer.run in {f"run{number}" for number in range(runs)}
+    ]
+    far = [
+        replace(run, name=f"{run.name} far", round_trip_s=FAR_S) for run in synthetic.runs(scale, per_layer_s)[:runs]
+    ]
+    return replace(profile, layers=(*profile.layers, *there), runs=(*profile.runs, *far))
+
+
+def test_layers_over_a_link_take_what_they_took_over_one() -> None:
+    model = fit(over_link(1.5, 1e-3))
+    assert model.corrections == fit(synthetic.profile()).corrections
+    assert len(model.run_errors) == 6
+    here, there = model.predictor(), model.predictor(FAR_S)
+    for layer in synthetic.layers(1.5, 1e-3):
+        for (part, _), found in there.layer(layer.work).items():
+            assert found.typical_s == pytest.approx(layer.components[part].typical_s, rel=2e-2)
+    for layer in synthetic.layers(1.0, 0.0):
+        for (part, _), found in here.layer(layer.work).items():
+            assert found.typical_s == pytest.approx(layer.components[part].typical_s, rel=1e-2)
+
+
+def test_between_two_round_trips_work_takes_between_what_it_takes_at_either() -> None:
+    model = fit(over_link(1.5, 1e-3))
+    work = synthetic.layers(1.0, 0.0)[0].work
+    trips = [0.0, LOOPBACK_ROUND_TRIP_S, (LOOPBACK_ROUND_TRIP_S * FAR_S) ** 0.5, FAR_S, 10 * FAR_S]
+    found = [sum(each.typical_s for each in model.predictor(trip).layer(work).values()) for trip in trips]
+    assert found[0] == found[1] < found[2] < found[3] == found[4]
+    assert found[2] == pytest.approx((found[1] + found[3]) / 2)
+
+
+@pytest.mark.parametrize("runs", [0, 2])
+def test_where_few_or_no_layers_ran_over_a_link_those_over_loopback_count(runs: int) -> None:
+    model = fit(over_link(1.5, 1e-3, runs))
+    work = synthetic.layers(1.0, 0.0)[0].work
+    assert model.predictor(FAR_S).layer(work) == model.predictor().layer(work)
+    assert parse(MachineModel, to_json(model), source="model") == model

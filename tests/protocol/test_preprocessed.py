@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import psutil
@@ -14,10 +15,10 @@ import pytest
 
 from autoprivacy import protocol
 from autoprivacy.common.errors import BadInput
-from autoprivacy.protocol import server as server_module
+from autoprivacy.protocol import spill as spill_module
 from autoprivacy.protocol.plan import plan_network
 from autoprivacy.protocol.session import MOST_PREPARED, Client
-from autoprivacy.protocol.spill import Spill
+from autoprivacy.protocol.spill import Spill, Spills
 from tests.protocol.test_session import server_process
 
 AHEAD = 3
@@ -25,7 +26,7 @@ AHEAD = 3
 
 @pytest.fixture
 def spills(monkeypatch):
-    """The server's files, as it opens them."""
+    """Both parties' files, as they are opened."""
     opened = []
 
     class Recorded(Spill):
@@ -33,7 +34,7 @@ def spills(monkeypatch):
             super().__init__(folder)
             opened.append(self)
 
-    monkeypatch.setattr(server_module, "Spill", Recorded)
+    monkeypatch.setattr(spill_module, "Spill", Recorded)
     return opened
 
 
@@ -63,26 +64,62 @@ def test_material_lies_in_nameless_files_of_their_owner_of_the_planned_size(
         client.prepare()
         client.prepare()
         mine = [prepared.spill for prepared, _ in client._prepared]
+        theirs = [each for each in spills if each not in mine]
         for spill, size in [(each, planned.client_spill_bytes) for each in mine] + [
-            (each, planned.server_spill_bytes) for each in spills
+            (each, planned.server_spill_bytes) for each in theirs
         ]:
+            # The server writes the end of its own while the client goes on.
+            assert eventually(lambda spill=spill, size=size: os.fstat(spill.fileno()).st_size == size)
             seen = os.fstat(spill.fileno())
-            assert (stat.S_IMODE(seen.st_mode), seen.st_size, seen.st_nlink) == (0o600, size, 0)
-        assert len(mine) == len(spills) == 2
+            assert (stat.S_IMODE(seen.st_mode), seen.st_nlink) == (0o600, 0)
+            assert any(os.pread(spill.fileno(), size, 0))
+        assert len(mine) == len(theirs) == 2
         assert not list(tmp_path.iterdir())
         client.infer(digits.confirm.x[0])
-        assert [spill._file.closed for spill in mine] == [True, False]
-        # The server closes its own after it has answered.
-        deadline = time.monotonic() + 20
-        while not spills[0]._file.closed and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert [spill._file.closed for spill in spills] == [True, False]
+        # Used up, they are wiped and kept for what is prepared next; the server's after it has answered.
+        assert not any(os.pread(mine[0].fileno(), planned.client_spill_bytes, 0))
+        assert eventually(lambda: not any(os.pread(theirs[0].fileno(), planned.server_spill_bytes, 0)))
+        assert any(os.pread(mine[1].fileno(), planned.client_spill_bytes, 0))
+        client.prepare()
+        assert client._prepared[-1][0].spill is mine[0]
+        assert len(spills) == 4
     assert all(spill._file.closed for spill in mine)
-    for _ in range(100):  # the server sees the end of the session a little later
-        if spills[1]._file.closed:
-            break
-        time.sleep(0.02)
-    assert spills[1]._file.closed
+    assert eventually(lambda: all(spill._file.closed for spill in theirs))
+
+
+def test_of_a_file_used_again_only_what_was_written_last_can_be_read(tmp_path):
+    spills = Spills(tmp_path)
+    first = spills.take()
+    with spills.using_up(first):
+        first.write(b"0123456789")
+        first.finish()
+    with closing(spills.take()) as again:
+        assert again is first
+        again.write(b"abc")
+        again.finish()
+        view = memoryview(bytearray(3))
+        again.read_into(view)
+        assert bytes(view) == b"abc"
+        with pytest.raises(BadInput, match="ends early"):
+            again.read_into(view)
+
+
+def test_a_file_whose_use_fails_is_deleted(tmp_path):
+    spills = Spills(tmp_path)
+    spill = spills.take()
+    with pytest.raises(BadInput, match="ends early"), spills.using_up(spill):
+        spill.read_into(memoryview(bytearray(1)))
+    assert spill._file.closed
+    with closing(spills.take()) as another:
+        assert another is not spill
+
+
+def eventually(holds):
+    """Whether something comes true within 20 s."""
+    deadline = time.monotonic() + 20
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
 
 
 def test_a_refused_image_uses_up_nothing(exact, serving, key, digits):
@@ -127,7 +164,7 @@ def test_a_folder_that_is_not_there_is_one_error_and_the_session_goes_on(exact, 
 
 def test_a_full_disk_is_one_error_and_nothing_stays_open(tmp_path, monkeypatch):
     before = psutil.Process().num_fds()
-    with Spill(tmp_path) as spill:
+    with closing(Spill(tmp_path)) as spill:
 
         class Full:
             def write(self, _):
@@ -143,7 +180,7 @@ def test_a_full_disk_is_one_error_and_nothing_stays_open(tmp_path, monkeypatch):
 def test_what_is_spilled_comes_back_once_in_order(tmp_path):
     rng = np.random.default_rng(1)
     parts = [rng.bytes(size) for size in (1, 70_000, 3, 200_000)]
-    with Spill(tmp_path) as spill:
+    with closing(Spill(tmp_path)) as spill:
         for part in parts:
             spill.write(part)
         assert spill.size == sum(map(len, parts))
