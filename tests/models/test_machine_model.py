@@ -167,7 +167,7 @@ FAR_S = 0.02
 
 
 def over_link(scale: float, per_layer_s: float, runs: int = 6) -> MachineProfile:
-    """Layers over loopback that take what operations add up to; those of some runs over a link too, where they do not."""
+    """Layers over loopback that take what operations add up to; some of them also over a link, where they do not."""
     profile = synthetic.profile()
     there = [
         replace(layer, run=f"{layer.run} far", round_trip_s=FAR_S)
