@@ -35,18 +35,16 @@ from autoprivacy.agent.methods.random_search import random_episodes
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import Problem, units
 from autoprivacy.agent.searching import Search, Settings
-from autoprivacy.agent.sensitivity import SCHEMA_VERSION, Effect, Sensitivities
 from autoprivacy.agent.training import Training, trained
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
-from autoprivacy.common.records import save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks import data, zoo
 from benchmarks.document import RUNS, Document, Target, parse_options
-from benchmarks.searches import benchmarked_model
+from benchmarks.searches import assume_costs, benchmarked_model
 
 NETWORKS: Final = ("minionn", "resnet32")
 TARGETS: Final = {
@@ -69,26 +67,6 @@ SETTINGS: Final = Settings(max_accuracy_drop=0.005)
 
 def _search(name: str, deployment: Deployment, settings: Settings, folder: Path | None) -> Search:
     return Search(zoo.load(name), data.splits(name), DeploymentPricing(deployment), settings, silent, folder=folder)
-
-
-def _assumed(search: Search, deployment: Deployment) -> None:
-    """Give an untrained network accuracy costs: those of minionn's layer at the same share of the depth."""
-    file = RUNS / search.trained.network.name / "sensitivities.json"
-    if file.exists():
-        return
-    other = _search("minionn", deployment, search.settings, RUNS / "minionn")
-    measured, ours, theirs = other.sensitivities(), search.coupling, other.coupling
-    last, last_there = len(ours.layers) - 1, len(theirs.layers) - 1
-    assumed: dict[str, Effect] = {}
-    for number, layer in enumerate(ours.layers):
-        like = theirs.layers[round(number * last_there / last)]
-        for names in ((layer, like), (ours.origin_of[layer], theirs.origin_of[like])):
-            own, there = (f"{name} " for name in names)
-            effects = measured.effects.items()
-            for what, effect in ((what.removeprefix(there), each) for what, each in effects if what.startswith(there)):
-                assumed.setdefault(own + what, effect)
-    made = Sensitivities(SCHEMA_VERSION, search.trained.hash, measured.images, search.settings.seed, assumed)
-    save(made, file)
 
 
 class OutOfTimeError(Exception):
@@ -229,7 +207,7 @@ def _network(name: str, model: MachineModel, document: Document, once: Once, *, 
     search = _search(name, deployment, settings, None if quick else RUNS / name)
     assumed = not zoo.is_trained(name)
     if assumed:
-        _assumed(search, deployment)
+        assume_costs(search, _search("minionn", deployment, settings, RUNS / "minionn"))
     budget = units(settings.max_accuracy_drop)
     case = Case(search.tables().problem, budget, seeds, calls, _folder(name, model, quick=quick), once)
     found = _alone(case, 1 if quick else TPE_SEEDS[name])

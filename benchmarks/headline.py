@@ -10,7 +10,9 @@ Figures: cuts are percent of the other policy's time saved, at the lower end of 
 the median over paired images; `per_layer_gain_pct` is the step from the best uniform set at 2^-40 to a set per layer,
 `tolerated_error_gain_pct` the step from there to tolerated errors. `abs_prediction_error_pct` is the mean over all
 policies that ran of |predicted / measured - 1|, the drift of the reference operation divided out.
-`accuracy_drop_upper_points` is of the choice on all images of the confirm split.
+`accuracy_drop_upper_points` is of the choice on all images of the confirm split. `resnet32` has no checkpoint: its
+accuracy costs are assumed (those of `minionn` at the same share of the depth), each policy runs on one image, and its
+cuts, without intervals, have no target.
 
 The choice is that of `search` at half a point: the joint bound on the search split keeps it. Stages are kept as they
 finish; `--prepare` does those that need no quiet machine (searches, accuracy). The profile is
@@ -51,9 +53,12 @@ from benchmarks.headline_groups import (
     DELPHI,
     LAYERS_RULED,
     NETWORKS,
+    ONCE_NETWORK,
+    ONCE_REPEATS,
     REPEATS,
     TOLERATED,
     UNIFORM_RULED,
+    WAN_NETWORK,
     WAN_REPEATS,
     Group,
     Paused,
@@ -61,9 +66,10 @@ from benchmarks.headline_groups import (
     file_of,
     judged,
     loopback_groups,
+    once_groups,
     wan_groups,
 )
-from benchmarks.searches import FULL, QUICK, benchmarked_model
+from benchmarks.searches import FULL, QUICK, assume_costs, benchmarked_model
 
 TARGETS: Final = {
     f"{network}_{figure}": target
@@ -151,6 +157,8 @@ def main() -> None:
             _measure_here(case, model, options)
         for case in cases:
             _measure_over_wan(case, model, options)
+        if not options.quick:
+            cases.append(_measure_once(cases[networks.index(WAN_NETWORK)], model, profile, left_s(), options))
     except Paused as stage:
         print(f"stopped before {stage}; the same command goes on", file=sys.stderr)
         if not options.prepare and any(case.found for case in cases):
@@ -163,8 +171,8 @@ def main() -> None:
         _add(case, document)
     document.finish(options)
     if not options.quick:
-        for name in networks:
-            file_of(name).unlink()
+        for case in cases:
+            file_of(case.name).unlink()
 
 
 def _finish_in_part(cases: Sequence["Case"], document: Document, stage: str, options: Namespace) -> None:
@@ -190,6 +198,15 @@ def _measure_over_wan(case: "Case", model: MachineModel, options: Namespace) -> 
         case.add(group, model, options)
 
 
+def _measure_once(like: "Case", model: MachineModel, profile: str, left_s: float | None, options: Namespace) -> "Case":
+    """The network without a checkpoint, whose accuracy costs are taken from another's."""
+    case = _case(ONCE_NETWORK, model, profile, left_s, options)
+    assume_costs(case.search, like.search)
+    for group in once_groups(case.search, case.stages):
+        case.add(group, model, options)
+    return case
+
+
 @dataclass(slots=True)
 class Case:
     """One network: its search, its stages, what is to run and what did, and the accuracy drop of the choice."""
@@ -209,7 +226,7 @@ class Case:
         """A group, run unless everything is only prepared."""
         self.groups.append(group)
         if not options.prepare:
-            repeats = REPEATS if group.link is None else WAN_REPEATS
+            repeats = ONCE_REPEATS if self.name == ONCE_NETWORK else REPEATS if group.link is None else WAN_REPEATS
             repeats = 2 if options.quick else repeats
             self.found[group.name] = _measured(group, self.search, model, self.stages, repeats)
 
@@ -234,7 +251,7 @@ def _add(case: Case, document: Document) -> None:
     found = case.found
     document.figures |= figures_of(case.name, found, case.drop)
     document.context[case.name] = {
-        "accuracy": case.drop,
+        "accuracy": case.drop or "no checkpoint: accuracy costs assumed, nothing judged",
         "cut_at_2^-40_vs_cheetah_set_pct": {group: cut(each, CHEETAH, LAYERS_RULED) for group, each in found.items()},
         "measured": {group: json.loads(to_json(each)) for group, each in found.items()},
         "left_out": {group.name: group.left_out for group in case.groups},

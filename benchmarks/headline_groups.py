@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from autoprivacy.agent.accuracy import AccuracyDrop, classify
 from autoprivacy.agent.bounds import paired_upper
 from autoprivacy.agent.ladder import BEST_UNIFORM
-from autoprivacy.agent.named_policies import FLOODING
+from autoprivacy.agent.named_policies import FLOODING, fitting_policy
 from autoprivacy.agent.pricing import DeploymentPricing
 from autoprivacy.agent.problem import units
 from autoprivacy.agent.searching import Search, solved
+from autoprivacy.common.errors import Refused
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles import machine_profile
@@ -27,6 +28,7 @@ from autoprivacy.models.prediction import Deployment
 from autoprivacy.networks.integer_network import QuantisedNetwork
 from autoprivacy.protocol.agreeing import agree
 from autoprivacy.protocol.agreement import Agreement
+from autoprivacy.protocol.named_sets import NAMED_SETS
 from autoprivacy.protocol.policy import Policy
 from benchmarks.document import RESULTS
 from benchmarks.searches import Found, find
@@ -42,6 +44,9 @@ MOST_S: Final = 25.0
 WAN: Final = "wan-400mbps"
 """Cheetah's WAN, emulated."""
 WAN_NETWORK: Final = "minionn"
+ONCE_NETWORK: Final = "resnet32"
+"""Has no checkpoint: its accuracy costs are assumed, its policies run on one image, and nothing is judged."""
+ONCE_REPEATS: Final = 1
 
 CHOSEN: Final = "per layer with tolerated errors and widths"
 DDPG: Final = "chosen by ddpg"
@@ -132,6 +137,33 @@ def wan_groups(search: Search, stages: Stages, model: MachineModel, *, quick: bo
     over = _found(search.under("uniform", DeploymentPricing(deployment)), stages, f"{name} search {WAN}")
     other = _other("chosen for loopback", here.policy, over.policy)
     yield _group(f"{name} {WAN}", over, (CHEETAH, BEST_UNIFORM), [other], link=WAN)
+
+
+def once_groups(search: Search, stages: Stages) -> Iterator[Group]:
+    """The choice at the additive budget, beside a published set of the same circuit privacy."""
+    name = search.trained.network.name
+    for privacy, label, named in (("uniform", CHEETAH, "cheetah"), (FLOODING, DELPHI, "delphi")):
+        chosen = _chosen_once(search.under(privacy), stages, f"{name} search {privacy}")
+        published = fitting_policy(search.coupling.baseline, NAMED_SETS[named], privacy, own_t=True).policy
+        assert published is not None  # noqa: S101 - both sets have room for this network
+        yield Group(f"{name} {privacy}", (CHOSEN, label), (chosen, published), None, {})
+
+
+def _chosen_once(search: Search, stages: Stages, stage: str) -> Policy:
+    """The exact optimum of problem A."""
+
+    def find_policy() -> str:
+        tables = search.tables()
+        found = solved(search, tables, units(search.settings.max_accuracy_drop or 0.0), "exact")
+        if found is None:
+            raise Refused(f"no policy of {search.trained.network.name} keeps the budget")
+        return to_json(search.policy(tables, found.policy, method_name="exact"))
+
+    known = stages.get(stage)
+    if known is None:
+        known = stages.timed(stage, find_policy)
+        stages.keep(stage, known)
+    return parse(Policy, known, source=stage)
 
 
 def _other(label: str, policy: Policy, than: Policy) -> tuple[str, Policy] | None:

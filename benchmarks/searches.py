@@ -12,8 +12,9 @@ from autoprivacy.agent.choosing import choose
 from autoprivacy.agent.ladder import Rung, ladder
 from autoprivacy.agent.problem import UNIT
 from autoprivacy.agent.searching import Search, Settings
+from autoprivacy.agent.sensitivity import SCHEMA_VERSION, Effect, Sensitivities
 from autoprivacy.common.errors import BadInput
-from autoprivacy.common.records import record
+from autoprivacy.common.records import record, save
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.models.fitted import fitted
 from autoprivacy.models.machine_model import MachineModel
@@ -63,3 +64,25 @@ def find(search: Search) -> Found:
     best, drop, simulated = choose(search, tables)
     policy = search.policy(tables, best.policy, method_name="exact")
     return Found(policy, best.latency_s, best.penalty * UNIT, drop, simulated, ladder(search, best, judge=False))
+
+
+def assume_costs(search: Search, other: Search) -> None:
+    """Give an untrained network accuracy costs: those of another's layer at the same share of the depth.
+
+    Both keep theirs in their folders.
+    """
+    assert search.folder is not None  # noqa: S101 - that of a full run
+    file = search.folder / "sensitivities.json"
+    if file.exists():
+        return
+    measured, ours, theirs = other.sensitivities(), search.coupling, other.coupling
+    last, last_there = len(ours.layers) - 1, len(theirs.layers) - 1
+    assumed: dict[str, Effect] = {}
+    for number, layer in enumerate(ours.layers):
+        like = theirs.layers[round(number * last_there / last)]
+        for names in ((layer, like), (ours.origin_of[layer], theirs.origin_of[like])):
+            own, there = (f"{name} " for name in names)
+            effects = measured.effects.items()
+            for what, effect in ((what.removeprefix(there), each) for what, each in effects if what.startswith(there)):
+                assumed.setdefault(own + what, effect)
+    save(Sensitivities(SCHEMA_VERSION, search.trained.hash, measured.images, search.settings.seed, assumed), file)
