@@ -26,6 +26,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -143,7 +144,6 @@ def main() -> None:
     options = parse_options(__doc__, prepare="do only what needs no quiet machine")
     model = benchmarked_model(quick=options.quick)
     profile = model.profile_id
-    networks = ("digits-cnn",) if options.quick else NETWORKS
     started = time.monotonic()
     document = Document("headline", options.quick, TARGETS)
     document.conditions |= {"load_before": os.getloadavg()[0], "profile": profile, "interleaved": "policies of a group"}
@@ -151,14 +151,13 @@ def main() -> None:
     def left_s() -> float | None:
         return None if options.budget_s is None else options.budget_s - (time.monotonic() - started)
 
-    cases = [_case(name, model, profile, left_s(), options) for name in networks]
+    names = ("digits-cnn",) if options.quick else (*NETWORKS, ONCE_NETWORK)
+    cases = [_case(name, model, profile, left_s(), options) for name in names]
     try:
         for case in cases:
             _measure_here(case, model, options)
         for case in cases:
             _measure_over_wan(case, model, options)
-        if not options.quick:
-            cases.append(_measure_once(cases[networks.index(WAN_NETWORK)], model, profile, left_s(), options))
     except Paused as stage:
         print(f"stopped before {stage}; the same command goes on", file=sys.stderr)
         if not options.prepare and any(case.found for case in cases):
@@ -187,24 +186,17 @@ def _finish_in_part(cases: Sequence["Case"], document: Document, stage: str, opt
 
 def _measure_here(case: "Case", model: MachineModel, options: Namespace) -> None:
     """All of one network over loopback, and how accurate the choice is."""
-    for group in loopback_groups(case.search, case.stages, quick=options.quick):
+    once = case.name == ONCE_NETWORK
+    groups = once_groups if once else partial(loopback_groups, quick=options.quick)
+    for group in groups(case.search, case.stages):
         case.add(group, model, options)
-    if not options.quick:
+    if not options.quick and not once:
         case.drop = judged(case.search, case.groups[0].policies[0], case.stages)
 
 
 def _measure_over_wan(case: "Case", model: MachineModel, options: Namespace) -> None:
     for group in wan_groups(case.search, case.stages, model, quick=options.quick):
         case.add(group, model, options)
-
-
-def _measure_once(like: "Case", model: MachineModel, profile: str, left_s: float | None, options: Namespace) -> "Case":
-    """The network without a checkpoint, whose accuracy costs are taken from another's."""
-    case = _case(ONCE_NETWORK, model, profile, left_s, options)
-    assume_costs(case.search, like.search)
-    for group in once_groups(case.search, case.stages):
-        case.add(group, model, options)
-    return case
 
 
 @dataclass(slots=True)
@@ -233,17 +225,23 @@ class Case:
 
 def _case(name: str, model: MachineModel, profile: str, left_s: float | None, options: Namespace) -> Case:
     stages = Stages(name, f"{profile} {load(name).hash}", left_s, kept=not options.quick, prepares=options.prepare)
-    search = Search(
+    search = _search(name, model, quick=options.quick)
+    if name == ONCE_NETWORK:
+        assume_costs(search, _search(WAN_NETWORK, model, quick=options.quick))
+    return Case(search, stages)
+
+
+def _search(name: str, model: MachineModel, *, quick: bool) -> Search:
+    return Search(
         load(name),
         data.splits(name),
         DeploymentPricing(Deployment(model, model)),
-        QUICK if options.quick else FULL,
+        QUICK if quick else FULL,
         silent,
         "",
         (model.profile_id,),
-        None if options.quick else RUNS / name,
+        None if quick else RUNS / name,
     )
-    return Case(search, stages)
 
 
 def _add(case: Case, document: Document) -> None:

@@ -196,6 +196,8 @@ def _image(path: Path) -> "NDArray[np.float64]":
     try:
         with path.open("rb") as file:
             found = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError as error:
+        raise BadInput(f"cannot read {path} ({error.strerror}); name an .npy file with one image") from None
     # A hostile header makes numpy raise almost anything: SyntaxError, MemoryError, tokenize errors.
     except Exception:  # noqa: BLE001
         raise BadInput(f"{path}: not an .npy file of numbers; write one with numpy.save") from None

@@ -142,7 +142,7 @@ cores (sums of our own kernel: 4.2 %, where a step at 1 MiB left 5.2 %).
 """
 
 WARM_BYTES: Final = 1 << 18
-"""A call that reads a ciphertext and writes others finds room for all in a second-level cache up to this size of one."""
+"""A call that reads a ciphertext and writes others finds room for all in its own cache up to this size of one."""
 
 _WORDS_BYTES: Final = 16
 """Two polynomials in 64-bit words: bytes for each coefficient and limb."""

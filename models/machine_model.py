@@ -34,7 +34,7 @@ LOOPBACK_ROUND_TRIP_S: Final = 5e-5
 
 LAYER_LEVEL: Final = 0.95
 NETWORK_LEVEL: Final = 0.8
-UNLIKE: Final = 2.15
+UNLIKE_NETWORKS: Final = 2.15
 """Networks unlike a profile's own, that run another time, err by so many times what these do when left out.
 
 From `python -m benchmarks.prediction` (recorded at a09b408; 25 sessions of the zoo's networks, a full profile): the
@@ -161,7 +161,7 @@ class Predictor:
     @property
     def network_doubt(self) -> float:
         """Half-width of the relative interval of a whole inference's time."""
-        return UNLIKE * conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
+        return UNLIKE_NETWORKS * conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
 
 
 def _begun(found: Seconds, correction: Correction) -> Seconds:

@@ -40,7 +40,7 @@ _RANGED: Final = {
 }
 """In what a call may lie outside of what was measured."""
 _SLACK: Final = 0.07
-UNLIKE: Final = 1.1
+UNLIKE_SETTINGS: Final = 1.1
 """Settings anywhere in the range err by so many times what sets left out do.
 
 From settings of `python -m benchmarks.prediction --seed 9` (305 that a full profile did not hold): 95 % of them needed
@@ -176,8 +176,8 @@ def _with_doubts(models: Sequence[OperationModel]) -> tuple[OperationModel, ...]
         squares = COMMON_ERRORS * common**2 + float(np.sum(np.square(model.inside_errors)))
         spreads.append(max(LEAST_SPREAD, float(np.sqrt(squares / (COMMON_ERRORS + len(model.inside_errors))))))
     scores = [e / spread for model, spread in zip(models, spreads, strict=True) for e in model.inside_errors]
-    factor = conformal_quantile(scores, OPERATION_LEVEL)
-    return tuple(replace(model, doubt=UNLIKE * factor * spread) for model, spread in zip(models, spreads, strict=True))
+    factor = UNLIKE_SETTINGS * conformal_quantile(scores, OPERATION_LEVEL)
+    return tuple(replace(model, doubt=factor * spread) for model, spread in zip(models, spreads, strict=True))
 
 
 def _fit_operation(key: Key, samples: list[Sample]) -> OperationModel:

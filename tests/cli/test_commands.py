@@ -345,7 +345,8 @@ def test_a_missing_file_is_named(refused: Callable[..., str], folder: Path, poli
         ("infer", "--peer", "127.0.0.1:1", "--key-file", key_file, "--input", absent),
         ("predict", "digits-cnn", "--policy", absent, "--server", "a", "--client", "b"),
     ):
-        assert "absent.json" in refused(*arguments)
+        assert "absent.json" in (line := refused(*arguments))
+        assert "not an .npy file" not in line
 
 
 @pytest.mark.parametrize(
