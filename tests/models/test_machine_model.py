@@ -8,7 +8,7 @@ from autoprivacy.common.errors import AutoPrivacyError, UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, ParallelSample, Seconds, WorkDone
 from autoprivacy.models.layer_model import LINK, PARTS, Observation, fit_correction, nonnegative_minimum
-from autoprivacy.models.machine_model import LOOPBACK_ROUND_TRIP_S, MachineModel, fit
+from autoprivacy.models.machine_model import LOOPBACK_ROUND_TRIP_S, MachineModel, corrected, fit
 from tests import synthetic
 
 
@@ -181,8 +181,8 @@ def over_link(scale: float, per_layer_s: float, runs: int = 6) -> MachineProfile
 
 
 def test_layers_over_a_link_take_what_they_took_over_one() -> None:
-    model = fit(over_link(1.5, 1e-3))
-    assert model.corrections == fit(synthetic.profile()).corrections
+    model = corrected(synthetic.model(), over_link(1.5, 1e-3))
+    assert model.corrections == synthetic.model().corrections
     assert len(model.run_errors) == 6
     here, there = model.predictor(), model.predictor(FAR_S)
     for layer in synthetic.layers(1.5, 1e-3):
@@ -194,7 +194,7 @@ def test_layers_over_a_link_take_what_they_took_over_one() -> None:
 
 
 def test_between_two_round_trips_work_takes_between_what_it_takes_at_either() -> None:
-    model = fit(over_link(1.5, 1e-3))
+    model = corrected(synthetic.model(), over_link(1.5, 1e-3))
     work = synthetic.layers(1.0, 0.0)[0].work
     trips = [0.0, LOOPBACK_ROUND_TRIP_S, (LOOPBACK_ROUND_TRIP_S * FAR_S) ** 0.5, FAR_S, 10 * FAR_S]
     found = [sum(each.typical_s for each in model.predictor(trip).layer(work).values()) for trip in trips]
@@ -204,7 +204,7 @@ def test_between_two_round_trips_work_takes_between_what_it_takes_at_either() ->
 
 @pytest.mark.parametrize("runs", [0, 2])
 def test_where_few_or_no_layers_ran_over_a_link_those_over_loopback_count(runs: int) -> None:
-    model = fit(over_link(1.5, 1e-3, runs))
+    model = corrected(synthetic.model(), over_link(1.5, 1e-3, runs))
     work = synthetic.layers(1.0, 0.0)[0].work
     assert model.predictor(FAR_S).layer(work) == model.predictor().layer(work)
     assert parse(MachineModel, to_json(model), source="model") == model
