@@ -3,15 +3,21 @@
 | symbol | meaning |
 |---|---|
 | actor | from what is seen (S,) to an action (A,) in [0, 1] |
-| critic | from both to the return that is expected: the sum of rewards to the end of the episode |
-| targets | slow copies of both, which the critic's goal is computed with |
+| critic | from what is seen and an action carried out to the return that is expected: the sum of rewards to the end |
+| target | a slow copy of the critic, which its goal is computed with |
+| offer | what a step could choose from: it says what an action would be carried out as (`environment`) |
 | flat | all weights of one network as one vector, so that an optimiser's step and a copy are one operation |
+
+The critic is asked about actions as they are carried out, and about no others: it never learns what is between them, or
+beyond what is allowed. So its goal looks at the next action that was carried out; the actor climbs the slope there, as
+if carrying out changed nothing [STE], and less steeply the nearer it is to 0 or 1 [InvertingGradients]; and of several
+drawn actions an episode takes the one that, as carried out, the critic thinks most of [Wolpertinger].
 
 Every random number comes from the generator that is passed in. All of an agent is arrays: it is stored without pickles,
 and goes on bit for bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprivacy.agent.environment import Offer
 from autoprivacy.agent.problem import Floats
 from autoprivacy.common.records import record
 
@@ -31,11 +38,11 @@ Singles = NDArray[np.float32]
 
 @record
 class Hyperparameters:
-    """Chosen on `digits-cnn` and `lenet5` alone, and then left as they are (docs/search.md)."""
+    """Chosen on `digits-cnn`, `lenet5` and artificial problems, and then left as they are (docs/agent.md)."""
 
     hidden: tuple[int, ...] = (64, 64)
-    actor_rate: float = 1e-3
-    critic_rate: float = 2e-3
+    actor_rate: float = 3e-3
+    critic_rate: float = 3e-3
     target_rate: float = 0.01
     batch: int = 64
     capacity: int = 20_000
@@ -43,22 +50,47 @@ class Hyperparameters:
     episodes_at_once: int = 8
     warmup_share: float = 0.1
     random_at_once: int = 1
+    candidates: int = 2
     first_noise: float = 0.5
-    last_noise: float = 0.02
+    last_noise: float = 0.05
     transferred_noise: float = 0.1
 
 
+OFFERED: Final = ("excess_cost", "excess_spend", "slack", "layer")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """One step of episodes side by side: seen before and after (P, S), carried out (P, A), reward (P,), the offer."""
+
+    seen: Floats
+    action: Floats
+    reward: Floats
+    next_seen: Floats
+    offer: Offer
+
+
 class Replay:
-    """Transitions, the oldest overwritten first; actions are those that were carried out."""
+    """Transitions, the oldest overwritten first; actions are those that were carried out.
 
-    FIELDS: Final = ("seen", "action", "reward", "next_seen", "last")
+    `traits` (layers, O, T) are those of every layer's options. With each transition is kept what it could choose from.
+    """
 
-    def __init__(self, capacity: int, seen: int, action: int) -> None:
+    FIELDS: Final = ("seen", "action", "reward", "next_seen", "next_action", "last", *OFFERED)
+
+    def __init__(self, capacity: int, seen: int, traits: Floats) -> None:
+        _, options, own = traits.shape
+        self.traits = traits
         self.seen = np.zeros((capacity, seen), np.float32)
-        self.action = np.zeros((capacity, action), np.float32)
+        self.action = np.zeros((capacity, 1 + own), np.float32)
         self.reward = np.zeros(capacity, np.float32)
         self.next_seen = np.zeros((capacity, seen), np.float32)
+        self.next_action = np.zeros((capacity, 1 + own), np.float32)
         self.last = np.zeros(capacity, np.float32)
+        self.excess_cost = np.zeros((capacity, options), np.float32)
+        self.excess_spend = np.zeros((capacity, options), np.float32)
+        self.slack = np.zeros(capacity, np.float32)
+        self.layer = np.zeros(capacity, np.int64)
         self.added = 0
 
     @property
@@ -66,17 +98,27 @@ class Replay:
         """How many transitions there are to draw from."""
         return min(self.added, len(self.reward))
 
-    def add(self, seen: Floats, action: Floats, reward: Floats, next_seen: Floats, *, last: bool) -> None:
-        """Add transitions (P, ...) of one step."""
-        at = (self.added + np.arange(len(reward))) % len(self.reward)
-        self.seen[at], self.action[at], self.reward[at], self.next_seen[at] = seen, action, reward, next_seen
-        self.last[at] = last
-        self.added += len(reward)
+    def add(self, steps: Sequence[Taken]) -> None:
+        """Add the steps of finished episodes, from the first layer to the last."""
+        for layer, (step, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
+            at = (self.added + np.arange(len(step.reward))) % len(self.reward)
+            self.seen[at], self.action[at], self.reward[at] = step.seen, step.action, step.reward
+            self.next_seen[at], self.next_action[at] = step.next_seen, 0.0 if after is None else after.action
+            self.last[at], self.layer[at], self.slack[at] = after is None, layer, step.offer.slack
+            for kept, excess in (
+                (self.excess_cost, step.offer.excess_cost),
+                (self.excess_spend, step.offer.excess_spend),
+            ):
+                kept[at] = np.inf  # layers of fewer options
+                kept[at, : excess.shape[1]] = excess
+            self.added += len(step.reward)
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[Singles, ...]:
-        """So many transitions, with replacement, as arrays in the order of `FIELDS`."""
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[dict[str, Singles], Offer]:
+        """So many transitions, with replacement, by the names of `FIELDS`, and what they could choose from."""
         at = rng.integers(0, self.held, count)
-        return tuple(getattr(self, name)[at] for name in self.FIELDS)
+        excess_cost, excess_spend, slack = (getattr(self, name)[at].astype(np.float64) for name in OFFERED[:3])
+        offer = Offer(excess_cost, excess_spend, self.traits[self.layer[at]], slack)
+        return {name: getattr(self, name)[at] for name in self.FIELDS if name not in OFFERED}, offer
 
 
 class _Network:
@@ -92,9 +134,8 @@ class _Network:
             bound = 3e-3 if number == len(sizes) - 2 else inward**-0.5
             parts.append(rng.uniform(-bound, bound, outward * (inward + 1)))
         self.flat = torch.from_numpy(np.concatenate(parts).astype(np.float32)).requires_grad_()
-        self.target = self.flat.detach().clone()
-        self.mean = torch.zeros_like(self.target)
-        self.square = torch.zeros_like(self.target)
+        self.mean = torch.zeros_like(self.flat, requires_grad=False)
+        self.square = torch.zeros_like(self.flat, requires_grad=False)
         self.updates = 0
 
     def __call__(self, flat: "torch.Tensor", value: "torch.Tensor") -> "torch.Tensor":
@@ -109,8 +150,8 @@ class _Network:
             start = end
         return value
 
-    def descend(self, loss: "torch.Tensor", rate: float, target_rate: float) -> None:
-        """One step of Adam, and the target a little after it."""
+    def descend(self, loss: "torch.Tensor", rate: float) -> None:
+        """One step of Adam."""
         import torch
 
         (slope,) = torch.autograd.grad(loss, self.flat)
@@ -121,16 +162,16 @@ class _Network:
             scale = (1 - 0.999**self.updates) ** 0.5
             size = rate * scale / (1 - 0.9**self.updates)
             self.flat.addcdiv_(self.mean, self.square.sqrt().add_(1e-8 * scale), value=-size)
-            self.target.lerp_(self.flat, target_rate)
 
 
 @dataclass(slots=True, eq=False)
 class Agent:
-    """Actor, critic and replay buffer; made by `new_agent`."""
+    """Actor, critic with its target, and replay buffer; made by `new_agent`."""
 
     parameters: Hyperparameters
     actor: _Network
     critic: _Network
+    target: "torch.Tensor"
     replay: Replay
 
     def act(self, seen: Floats) -> Floats:
@@ -138,33 +179,54 @@ class Agent:
         import torch
 
         with torch.no_grad():
-            made = self.actor(self.actor.flat, torch.from_numpy(seen.astype(np.float32))).sigmoid()
+            made = self._proposed(torch.from_numpy(seen.astype(np.float32))).clamp(0, 1)
         return made.numpy().astype(np.float64)
+
+    def choose(self, seen: Floats, offer: Offer, deviation: float, rng: np.random.Generator) -> Floats:
+        """Of several actions drawn around the actor's, those (P, A) that the critic thinks most of as carried out."""
+        import torch
+
+        around = self.act(seen)
+        drawn = [offer.carried_out(explore(around, deviation, rng)) for _ in range(self.parameters.candidates)]
+        actions = np.stack(drawn)
+        given = np.concatenate([np.broadcast_to(seen, (len(drawn), *seen.shape)), actions], axis=2)
+        with torch.no_grad():
+            worth = self.critic(self.critic.flat, torch.from_numpy(given.astype(np.float32)))[..., 0].numpy()
+        best: Floats = actions[worth.argmax(axis=0), np.arange(len(seen))]
+        return best
 
     def learn(self, rng: np.random.Generator) -> None:
         """One update of critic and actor on transitions drawn from the buffer."""
         import torch
 
-        own, actor, critic = self.parameters, self.actor, self.critic
-        drawn = [torch.from_numpy(each) for each in self.replay.draw(own.batch, rng)]
-        seen, action, reward, next_seen, last = drawn
+        own, critic = self.parameters, self.critic
+        drawn, offer = self.replay.draw(own.batch, rng)
+        seen, action, reward, next_seen, next_action, last = map(torch.from_numpy, drawn.values())
         with torch.no_grad():
-            next_action = actor(actor.target, next_seen).sigmoid()
-            after = critic(critic.target, torch.cat([next_seen, next_action], 1))[:, 0]
+            after = critic(self.target, torch.cat([next_seen, next_action], 1))[:, 0]
             goal = reward + (1 - last) * after
         worth = critic(critic.flat, torch.cat([seen, action], 1))[:, 0]
-        critic.descend((worth - goal).square().mean(), own.critic_rate, own.target_rate)
-        made = actor(actor.flat, seen).sigmoid()
-        judged = critic(critic.flat.detach(), torch.cat([seen, made], 1))
-        actor.descend(-judged.mean(), own.actor_rate, own.target_rate)
+        critic.descend((worth - goal).square().mean(), own.critic_rate)
+        self.target.lerp_(critic.flat.detach(), own.target_rate)
+        made = self._proposed(seen)
+        asked = made.detach()
+        carried_out = offer.carried_out(asked.clamp(0, 1).numpy().astype(np.float64)).astype(np.float32)
+        done = torch.from_numpy(carried_out).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(critic.flat.detach(), torch.cat([seen, done], 1)).sum(), done)
+        self.actor.descend(-(inverted(slope, asked) * made).sum(1).mean(), own.actor_rate)
+
+    def _proposed(self, seen: "torch.Tensor") -> "torch.Tensor":
+        """What the actor asks for, in the middle at first and not bounded yet."""
+        return self.actor(self.actor.flat, seen) + 0.5
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything that the agent is, by name."""
         found: dict[str, NDArray[Any]] = {}
         for name, network in (("actor", self.actor), ("critic", self.critic)):
-            for part in ("flat", "target", "mean", "square"):
+            for part in ("flat", "mean", "square"):
                 found[f"{name}_{part}"] = getattr(network, part).detach().numpy().copy()
             found[f"{name}_updates"] = np.array([network.updates])
+        found["critic_target"] = self.target.numpy().copy()
         held = self.replay.held
         found |= {f"replay_{name}": getattr(self.replay, name)[:held] for name in Replay.FIELDS}
         return found | {"replay_added": np.array([self.replay.added])}
@@ -173,9 +235,10 @@ class Agent:
         """Become what `arrays` says, of an agent of the same sizes."""
         self.begin_as(arrays)
         for name, network in (("actor", self.actor), ("critic", self.critic)):
-            for part in ("target", "mean", "square"):
+            for part in ("mean", "square"):
                 _fill(getattr(network, part), arrays[f"{name}_{part}"])
             network.updates = int(arrays[f"{name}_updates"][0])
+        _fill(self.target, arrays["critic_target"])
         self.replay.added = int(arrays["replay_added"][0])
         for name in Replay.FIELDS:
             stored = arrays[f"replay_{name}"]
@@ -185,7 +248,12 @@ class Agent:
         """Take over the networks of another agent of the same sizes, but not what it remembers."""
         for name, network in (("actor", self.actor), ("critic", self.critic)):
             _fill(network.flat, arrays[f"{name}_flat"])
-            _fill(network.target, arrays[f"{name}_flat"])
+        _fill(self.target, arrays["critic_flat"])
+
+
+def inverted(slope: "torch.Tensor", action: "torch.Tensor") -> "torch.Tensor":
+    """A slope, scaled by how far the action may still go that way; beyond 0 and 1 it turns [InvertingGradients]."""
+    return slope * (1 - action).where(slope > 0, action)
 
 
 def _fill(tensor: "torch.Tensor", values: NDArray[Any]) -> None:
@@ -195,13 +263,17 @@ def _fill(tensor: "torch.Tensor", values: NDArray[Any]) -> None:
         tensor.copy_(torch.from_numpy(np.array(values, np.float32)))
 
 
-def new_agent(seen: int, action: int, parameters: Hyperparameters, rng: np.random.Generator) -> Agent:
-    """An agent that has learned nothing, for observations (S,) and actions (A,) of these sizes."""
+def new_agent(seen: int, traits: Floats, parameters: Hyperparameters, rng: np.random.Generator) -> Agent:
+    """An agent that has learned nothing, for observations (S,), and options of these traits (layers, O, T)."""
+    action = 1 + traits.shape[2]
+    actor = _Network((seen, *parameters.hidden, action), rng)
+    critic = _Network((seen + action, *parameters.hidden, 1), rng)
     return Agent(
         parameters,
-        _Network((seen, *parameters.hidden, action), rng),
-        _Network((seen + action, *parameters.hidden, 1), rng),
-        Replay(parameters.capacity, seen, action),
+        actor,
+        critic,
+        critic.flat.detach().clone(),
+        Replay(parameters.capacity, seen, traits),
     )
 
 

@@ -28,7 +28,7 @@ SHARPNESS: Final = 4.0
 """Actions tolerate shares of the slack as logarithms do: half of the greatest action is exp(-2) of it, or 12 %."""
 
 REACH: Final = 0.95
-"""From this action on all of the slack is tolerated: no draw, and no sigmoid, is ever exactly 1."""
+"""From this action on all of the slack is tolerated: no draw is ever exactly 1."""
 
 _ROUNDING: Final = 1e-9
 
@@ -53,9 +53,10 @@ def action_of_share(share: Floats) -> Floats:
 
 
 def project(action: Floats, excess_cost: Floats, excess_spend: Floats, traits: Floats, slack: Floats) -> Ints:
-    """The option (P,) that actions (P, A) become: the cheapest that is tolerated and nearest in traits (O, A - 1).
+    """The option (P,) that actions (P, A) become: the cheapest that is tolerated and nearest in traits.
 
-    Excesses are (P, O), slack (P,). What spends no excess is always tolerated, so that there always is one.
+    Excesses are (P, O), traits (O, A - 1) or (P, O, A - 1), slack (P,). What spends no excess is always tolerated,
+    so that there always is one.
     """
     tolerated = tolerated_share(action[:, :1]) * slack[:, None] * (1 + _ROUNDING)
     meets = (excess_spend <= np.minimum(tolerated, slack[:, None])) | (excess_spend <= 0)
@@ -68,9 +69,28 @@ def project(action: Floats, excess_cost: Floats, excess_spend: Floats, traits: F
 
 def action_of(option: Ints, excess_spend: Floats, traits: Floats, slack: Floats) -> Floats:
     """The action (P, A) that an option (P,) stands for: it tolerates just that, and asks for its traits."""
+    own = np.broadcast_to(traits, (len(option), *traits.shape[-2:]))[np.arange(len(option)), option]
     spent = np.take_along_axis(excess_spend, option[:, None], axis=1)[:, 0]
     share = np.divide(spent, slack, out=np.zeros_like(spent), where=slack > 0)
-    return np.concatenate([action_of_share(np.minimum(share, 1.0))[:, None], traits[option]], axis=1)
+    return np.concatenate([action_of_share(np.minimum(share, 1.0))[:, None], own], axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offer:
+    """What a layer may choose from: excess cost and spend (P, O), traits (O, A - 1) or (P, O, A - 1), slack (P,)."""
+
+    excess_cost: Floats
+    excess_spend: Floats
+    traits: Floats
+    slack: Floats
+
+    def chosen(self, action: Floats) -> Ints:
+        """The options (P,) that actions (P, A) become."""
+        return project(action, self.excess_cost, self.excess_spend, self.traits, self.slack)
+
+    def carried_out(self, action: Floats) -> Floats:
+        """Actions (P, A) as they would be carried out."""
+        return action_of(self.chosen(action), self.excess_spend, self.traits, self.slack)
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +180,20 @@ class Environment:
         seen = [left, action_of_share(np.clip(left, 0, 1)), walk.cost / self.scale]
         return np.concatenate([np.repeat(known[None], count, axis=0), np.stack(seen, axis=1), walk.action], axis=1)
 
+    def offer(self, walk: Walk) -> Offer:
+        """What the layer that is next may choose from."""
+        index, policies = walk.layer, walk.policies
+        excess_cost, excess_spend = self.cost.excess(index, policies), self.spend.excess(index, policies)
+        return Offer(excess_cost, excess_spend, self._traits[index], walk.slack)
+
+    @cached_property
+    def traits(self) -> Floats:
+        """Those of all layers (layers, O, A - 1), as if all had as many options; what is no option has zeros."""
+        found = np.zeros((self.layers, max(map(len, self._traits)), self.action_size - 1))
+        for padded, own in zip(found, self._traits, strict=True):
+            padded[: len(own)] = own
+        return found
+
     def step(self, walk: Walk, action: Floats) -> Step:
         """Carry actions (P, A) out for the layer that is next."""
         before = walk.cost.copy()
@@ -185,15 +219,17 @@ class Environment:
         return walk
 
     def _choose(self, walk: Walk, action: Floats) -> None:
-        index = walk.layer
-        excess_cost = self.cost.excess(index, walk.policies)
-        excess_spend = self.spend.excess(index, walk.policies)
-        chosen = project(action, excess_cost, excess_spend, self._traits[index], walk.slack)
-        walk.action = action_of(chosen, excess_spend, self._traits[index], walk.slack)
-        walk.policies[:, index] = chosen
-        walk.slack = np.maximum(0.0, walk.slack - np.take_along_axis(excess_spend, chosen[:, None], axis=1)[:, 0])
-        walk.cost = walk.cost + np.take_along_axis(excess_cost, chosen[:, None], axis=1)[:, 0]
-        walk.layer = index + 1
+        offer = self.offer(walk)
+        chosen = offer.chosen(action)
+        walk.action = action_of(chosen, offer.excess_spend, offer.traits, offer.slack)
+        walk.policies[:, walk.layer] = chosen
+        spent, cost = (
+            np.take_along_axis(excess, chosen[:, None], axis=1)[:, 0]
+            for excess in (offer.excess_spend, offer.excess_cost)
+        )
+        walk.slack = np.maximum(0.0, walk.slack - spent)
+        walk.cost = walk.cost + cost
+        walk.layer += 1
 
     @cached_property
     def _known(self) -> tuple[Floats, ...]:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.agent.ddpg import Agent, Hyperparameters, explore, new_agent, one_thread
+from autoprivacy.agent.ddpg import Agent, Hyperparameters, Taken, new_agent, one_thread
 from autoprivacy.agent.environment import Environment
 from autoprivacy.agent.problem import Ints
 from autoprivacy.common.errors import BadInput
@@ -28,7 +28,7 @@ STATE_FILE: Final = "agent.npz"
 
 @record
 class _Meta:
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     made_from: str
     episodes: int
     generator: str
@@ -87,19 +87,22 @@ class Training:
         deviation = first * (own.last_noise / first) ** ((done - warm) / max(1.0, self.most - warm))
         walk = environment.start(count)
         seen = environment.observe(walk)
+        steps = []
         while walk.layer < environment.layers:
+            offer = environment.offer(walk)
             if done < warm:
                 action = self.rng.random((count, environment.action_size))
             else:
-                action = explore(self.agent.act(seen), deviation, self.rng)
+                action = self.agent.choose(seen, offer, deviation, self.rng)
                 lost = min(own.random_at_once, count - 1)
                 action[:lost] = self.rng.random((lost, environment.action_size))
             if done == 0:
                 action[0] = 0.0  # the first policy spends least: there is always one
             step = environment.step(walk, action)
             after = environment.observe(walk)
-            self.agent.replay.add(seen, step.action, step.reward, after, last=walk.layer == environment.layers)
+            steps.append(Taken(seen, step.action, step.reward, after, offer))
             seen = after
+        self.agent.replay.add(steps)
         policies = environment.policies(walk)
         self.policies += list(policies)
         start = time.perf_counter()
@@ -128,7 +131,7 @@ class Training:
         return self.agent.parameters
 
     def _write(self, file: Path) -> None:
-        meta = _Meta(1, self._identity(), len(self.costs), json.dumps(self.rng.bit_generator.state))
+        meta = _Meta(2, self._identity(), len(self.costs), json.dumps(self.rng.bit_generator.state))
         arrays: dict[str, NDArray[Any]] = self.agent.arrays()
         arrays |= {"costs": np.array(self.costs), "policies": np.array(self.policies, np.int64)}
         arrays |= {"meta": np.frombuffer(to_json(meta, indent=None).encode(), np.uint8)}
@@ -182,7 +185,7 @@ def trained(
     """A run of `most` episodes; the agent begins with the networks of another one (its arrays), or knows nothing."""
     began = json.dumps(rng.bit_generator.state)
     with one_thread():
-        agent = new_agent(environment.observation_size, environment.action_size, parameters or Hyperparameters(), rng)
+        agent = new_agent(environment.observation_size, environment.traits, parameters or Hyperparameters(), rng)
         if begin_as is not None:
             agent.begin_as(begin_as)
         made = Training(environment, agent, rng, most, began, begin_as is not None)

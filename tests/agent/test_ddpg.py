@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from autoprivacy.agent.ddpg import Hyperparameters, Replay, explore, new_agent
-from autoprivacy.agent.environment import Environment, within_drop
+from autoprivacy.agent.ddpg import Agent, Hyperparameters, Replay, Taken, explore, inverted, new_agent
+from autoprivacy.agent.environment import Environment, Offer, within_drop
 from autoprivacy.agent.learning_curve import render_curve
 from autoprivacy.agent.methods import ddpg, exact
 from autoprivacy.agent.problem import Layer, Problem
@@ -161,14 +161,95 @@ def test_the_buffer_holds_what_was_done_and_not_what_was_asked() -> None:
 
 
 def test_the_buffer_forgets_the_oldest() -> None:
-    replay = Replay(5, 1, 1)
-    for number in range(7):
-        one = np.full((1, 1), number)
-        replay.add(one, one, one[0], one, last=False)
+    replay = Replay(5, 1, np.zeros((7, 1, 0)))
+    ones = [np.full((1, 1), float(number)) for number in range(7)]
+    replay.add([Taken(one, one, one[0], one, Offer(one, one, np.zeros((1, 0)), one[0])) for one in ones])
     assert sorted(replay.reward.tolist()) == [2, 3, 4, 5, 6]
-    drawn = dict(zip(Replay.FIELDS, replay.draw(200, np.random.default_rng(0)), strict=True))
+    drawn, offer = replay.draw(200, np.random.default_rng(0))
     assert set(drawn["reward"].tolist()) == {2, 3, 4, 5, 6}
     np.testing.assert_array_equal(drawn["seen"][:, 0], drawn["reward"])
+    np.testing.assert_array_equal(offer.slack, drawn["reward"])
+    np.testing.assert_array_equal(offer.excess_spend, drawn["seen"])
+
+
+def test_the_buffer_knows_what_any_action_would_have_become() -> None:
+    """Also what comes next: the critic's goal and the actor's slope ask about nothing that was not carried out."""
+    space = within_drop(with_traits(residual(3)), 60)
+    made = trained(space, np.random.default_rng(0), 40, parameters=FEW)
+    replay, rng, count = made.agent.replay, np.random.default_rng(1), FEW.episodes_at_once
+    for block in np.arange(40 * space.layers).reshape(-1, space.layers, count):
+        walk = space.start(count)
+        for layer, step in enumerate(block):
+            asked = rng.random((count, space.action_size))
+            offer = Offer(replay.excess_cost[step], replay.excess_spend[step], space.traits[layer], replay.slack[step])
+            np.testing.assert_array_equal(replay.layer[step], layer)
+            np.testing.assert_allclose(offer.carried_out(asked), space.offer(walk).carried_out(asked), atol=1e-6)
+            space.step(walk, replay.action[step].astype(np.float64))
+            if layer + 1 < space.layers:
+                np.testing.assert_array_equal(replay.next_action[step], replay.action[block[layer + 1]])
+
+
+def one_choice(tolerances: int = 5) -> tuple[Agent, Offer]:
+    """An agent whose critic thinks most of the least tolerance, where one may tolerate more than there is to choose."""
+    spend = np.linspace(0, 0.5, tolerances)[None]
+    offer = Offer(-spend, spend, np.zeros((tolerances, 0)), np.ones(1))
+    agent = new_agent(1, np.zeros((1, tolerances, 0)), FEW, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        done = offer.carried_out(rng.random((1, 1)))
+        agent.replay.add([Taken(np.zeros((1, 1)), done, -done[0], np.zeros((1, 1)), offer)])
+    for _ in range(600):
+        agent.learn(rng)
+    return agent, offer
+
+
+def test_an_episode_takes_what_the_critic_thinks_most_of_as_it_is_carried_out() -> None:
+    agent, offer = one_choice()
+    seen = np.zeros((1, 1))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        draws = [offer.carried_out(explore(agent.act(seen), 5.0, rng)) for _ in range(FEW.candidates)]
+        chosen = agent.choose(seen, offer, 5.0, np.random.default_rng(seed))
+        assert chosen == min(draws)
+
+
+def test_the_critic_is_only_asked_about_actions_as_they_are_carried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, offer = one_choice()
+    asked: list[float] = []
+    call = type(agent.critic).__call__
+
+    def recorded(network, flat, value):
+        if network is agent.critic:
+            asked.extend(value[..., -1].flatten().tolist())
+        return call(network, flat, value)
+
+    with torch.no_grad():
+        agent.actor.flat[-1] += 0.3  # it asks for what is no option
+    monkeypatch.setattr(type(agent.critic), "__call__", recorded)
+    agent.learn(np.random.default_rng(3))
+    agent.choose(np.zeros((1, 1)), offer, 0.5, np.random.default_rng(4))
+    possible = {float(np.float32(offer.carried_out(np.full((1, 1), at))[0, 0])) for at in np.linspace(0, 1, 500)}
+    assert len(asked) == 3 * FEW.batch + FEW.candidates
+    assert set(asked) <= possible
+
+
+def test_the_actor_leaves_a_corner_that_carrying_out_hides() -> None:
+    """From actions that tolerate all it climbs the slope of what they become: to tolerating nothing, here."""
+    agent, offer = one_choice()
+    assert offer.carried_out(agent.act(np.zeros((1, 1))))[0, 0] == 0
+    with torch.no_grad():
+        agent.actor.flat[-1] += 1.5  # asks for more than 1
+    assert agent.act(np.zeros((1, 1)))[0, 0] == 1
+    rng = np.random.default_rng(2)
+    for _ in range(600):
+        agent.learn(rng)
+    assert offer.carried_out(agent.act(np.zeros((1, 1))))[0, 0] == 0
+
+
+def test_slopes_shrink_towards_the_bounds_and_turn_beyond_them() -> None:
+    action = torch.tensor([0.0, 0.25, 1.0, 1.5, -0.5])
+    assert inverted(torch.ones(5), action).tolist() == [1.0, 0.75, 0.0, -0.5, 1.5]
+    assert inverted(-torch.ones(5), action).tolist() == [0.0, -0.25, -1.0, -1.5, 0.5]
 
 
 def test_exploration_is_a_truncated_normal() -> None:
@@ -183,7 +264,7 @@ def test_exploration_is_a_truncated_normal() -> None:
 
 def test_an_agent_may_begin_as_another_one() -> None:
     rng = np.random.default_rng(0)
-    old, new = (new_agent(7, 2, FEW, rng) for _ in range(2))
+    old, new = (new_agent(7, np.zeros((3, 4, 1)), FEW, rng) for _ in range(2))
     seen = rng.random((5, 7))
     assert not np.array_equal(old.act(seen), new.act(seen))
     new.begin_as(old.arrays())
