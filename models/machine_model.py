@@ -34,13 +34,6 @@ LOOPBACK_ROUND_TRIP_S: Final = 5e-5
 
 LAYER_LEVEL: Final = 0.95
 NETWORK_LEVEL: Final = 0.8
-UNLIKE_NETWORKS: Final = 2.15
-"""Networks unlike a profile's own, that run another time, err by so many times what these do when left out.
-
-From `python -m benchmarks.prediction` (recorded at a09b408; 25 sessions of the zoo's networks, a full profile): the
-80 % conformal quantile of errors, 8.03 %, over the half-width that left-out runs alone gave, 3.73 %. Single layers need
-no more than those left out: 93 % of 105 of another seed (`--seed 9`) lie in what these say at 95 %.
-"""
 
 
 @record
@@ -87,24 +80,28 @@ class MachineModel:
         counts, slowdowns = zip(*self.worker_slowdown, strict=True)
         return float(np.interp(workers, counts, slowdowns))
 
-    def predictor(self, round_trip_s: float = 0.0) -> "Predictor":
-        """The model, ready to be asked often, of work between messages over a link; over loopback by default."""
-        return Predictor(
-            self,
-            {model.key: model for model in self.operations},
-            {(each.part, each.kernel): each for each in self._corrections_over(round_trip_s)},
-        )
+    def over(self, round_trip_s: float) -> "MachineModel":
+        """The machine, working between messages over a link of this round trip as it does otherwise over loopback.
 
-    def _corrections_over(self, round_trip_s: float) -> tuple[Correction, ...]:
-        """Between those of the next shorter and the next longer round trip that was run, by its logarithm."""
+        Corrections are between those of the next shorter and the next longer round trip that was run, by its logarithm.
+        """
         known = [OverLink(LOOPBACK_ROUND_TRIP_S, self.corrections), *self.over_links]
         far = next((each for each in known if round_trip_s <= each.round_trip_s), known[-1])
         near = known[max(0, known.index(far) - 1)]
         if near is far or round_trip_s >= far.round_trip_s:
-            return far.corrections
+            return replace(self, corrections=far.corrections, over_links=())
         share = log(round_trip_s / near.round_trip_s) / log(far.round_trip_s / near.round_trip_s)
         nearer = {(each.part, each.kernel): each for each in near.corrections}
-        return tuple(between(nearer[each.part, each.kernel], each, share) for each in far.corrections)
+        mixed = tuple(between(nearer[each.part, each.kernel], each, share) for each in far.corrections)
+        return replace(self, corrections=mixed, over_links=())
+
+    def predictor(self) -> "Predictor":
+        """The model, ready to be asked often."""
+        return Predictor(
+            self,
+            {model.key: model for model in self.operations},
+            {(each.part, each.kernel): each for each in self.corrections},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +158,7 @@ class Predictor:
     @property
     def network_doubt(self) -> float:
         """Half-width of the relative interval of a whole inference's time."""
-        return UNLIKE_NETWORKS * conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
+        return conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
 
 
 def _begun(found: Seconds, correction: Correction) -> Seconds:

@@ -42,15 +42,16 @@ class Deployment:
     @cached_property
     def server_predictor(self) -> Predictor:
         """The server's model, ready to be asked."""
-        return self.server.predictor(self._round_trip_s)
+        return self.server.over(self.round_trip_s).predictor()
 
     @cached_property
     def client_predictor(self) -> Predictor:
         """The client's model, ready to be asked."""
-        return self.client.predictor(self._round_trip_s)
+        return self.client.over(self.round_trip_s).predictor()
 
     @property
-    def _round_trip_s(self) -> float:
+    def round_trip_s(self) -> float:
+        """Of an empty message and its answer; 0 over loopback."""
         return 0.0 if self.link is None or self.link.loopback else 2 * self.link.half_trip.typical_s
 
     def predictor(self, part: str) -> Predictor:

@@ -184,7 +184,7 @@ def test_layers_over_a_link_take_what_they_took_over_one() -> None:
     model = corrected(synthetic.model(), over_link(1.5, 1e-3))
     assert model.corrections == synthetic.model().corrections
     assert len(model.run_errors) == 6
-    here, there = model.predictor(), model.predictor(FAR_S)
+    here, there = model.predictor(), model.over(FAR_S).predictor()
     for layer in synthetic.layers(1.5, 1e-3):
         for (part, _), found in there.layer(layer.work).items():
             assert found.typical_s == pytest.approx(layer.components[part].typical_s, rel=2e-2)
@@ -197,7 +197,7 @@ def test_between_two_round_trips_work_takes_between_what_it_takes_at_either() ->
     model = corrected(synthetic.model(), over_link(1.5, 1e-3))
     work = synthetic.layers(1.0, 0.0)[0].work
     trips = [0.0, LOOPBACK_ROUND_TRIP_S, (LOOPBACK_ROUND_TRIP_S * FAR_S) ** 0.5, FAR_S, 10 * FAR_S]
-    found = [sum(each.typical_s for each in model.predictor(trip).layer(work).values()) for trip in trips]
+    found = [sum(each.typical_s for each in model.over(trip).predictor().layer(work).values()) for trip in trips]
     assert found[0] == found[1] < found[2] < found[3] == found[4]
     assert found[2] == pytest.approx((found[1] + found[3]) / 2)
 
@@ -206,5 +206,5 @@ def test_between_two_round_trips_work_takes_between_what_it_takes_at_either() ->
 def test_where_few_or_no_layers_ran_over_a_link_those_over_loopback_count(runs: int) -> None:
     model = corrected(synthetic.model(), over_link(1.5, 1e-3, runs))
     work = synthetic.layers(1.0, 0.0)[0].work
-    assert model.predictor(FAR_S).layer(work) == model.predictor().layer(work)
+    assert model.over(FAR_S).predictor().layer(work) == model.predictor().layer(work)
     assert parse(MachineModel, to_json(model), source="model") == model
