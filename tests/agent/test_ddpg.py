@@ -233,19 +233,6 @@ def test_the_critic_is_only_asked_about_actions_as_they_are_carried_out(monkeypa
     assert set(asked) <= possible
 
 
-def test_the_actor_leaves_a_corner_that_carrying_out_hides() -> None:
-    """From actions that tolerate all it climbs the slope of what they become: to tolerating nothing, here."""
-    agent, offer = one_choice()
-    assert offer.carried_out(agent.act(np.zeros((1, 1))))[0, 0] == 0
-    with torch.no_grad():
-        agent.actor.flat[-1] += 1.5  # asks for more than 1
-    assert agent.act(np.zeros((1, 1)))[0, 0] == 1
-    rng = np.random.default_rng(2)
-    for _ in range(600):
-        agent.learn(rng)
-    assert offer.carried_out(agent.act(np.zeros((1, 1))))[0, 0] == 0
-
-
 def test_slopes_shrink_towards_the_bounds_and_turn_beyond_them() -> None:
     action = torch.tensor([0.0, 0.25, 1.0, 1.5, -0.5])
     assert inverted(torch.ones(5), action).tolist() == [1.0, 0.75, 0.0, -0.5, 1.5]

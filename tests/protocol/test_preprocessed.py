@@ -114,6 +114,21 @@ def test_a_file_whose_use_fails_is_deleted(tmp_path):
         assert another is not spill
 
 
+def test_what_cannot_be_wiped_is_deleted_and_nothing_else_is_lost(tmp_path, monkeypatch):
+    spills = Spills(tmp_path)
+    spill = spills.take()
+
+    def full(_):
+        raise BadInput("No space left")
+
+    with spills.using_up(spill):
+        spill.write(b"0123")
+        monkeypatch.setattr(spill, "write", full)
+    assert spill._file.closed
+    with closing(spills.take()) as another:
+        assert another is not spill
+
+
 def eventually(holds):
     """Whether something comes true within 20 s."""
     deadline = time.monotonic() + 20
