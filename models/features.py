@@ -137,8 +137,8 @@ MAPPED_BYTES: Final = 128 * 1024
 CACHE_BYTES: Final = 4 << 20
 """What a core has of its last cache: what inputs of a sum are larger by is read from memory each time.
 
-Of ramps from 1, 4 and 8 MiB and steps at 1 and 6 MiB, what errs least on groups left out of a full profile of Zen 4, two
-cores (sums of our own kernel: 4.2 %, where a step at 1 MiB left 5.2 %).
+Of ramps from 1, 4 and 8 MiB and steps at 1 and 6 MiB, what errs least on groups left out of a full profile (Zen 4, two
+cores; sums of our own kernel: 4.2 %, where a step at 1 MiB left 5.2 %).
 """
 
 WARM_BYTES: Final = 1 << 18
