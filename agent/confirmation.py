@@ -29,9 +29,9 @@ from autoprivacy.common.errors import BadInput
 from autoprivacy.models.prediction import Components, LayerPrediction, Prediction
 from autoprivacy.networks import reference
 from autoprivacy.networks.integer_network import QuantisedNetwork
-from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.layers import link_seconds, overlap
 from autoprivacy.profiler.machine import on_core
+from autoprivacy.profiler.spells import CLIENT_CORE, Spells
 from autoprivacy.profiler.statistics import median_interval, quiet
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.conversation import Schedule
@@ -49,7 +49,6 @@ from autoprivacy.protocol.transport import Traffic
 
 _LOG: Final = logging.getLogger(__name__)
 
-CLIENT_CORE: Final = 0
 WARM_UP: Final = 2
 SIGMAS: Final = 6.0
 SLOW_S: Final = 5.0
@@ -70,11 +69,11 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One inference, what its server opened, and seconds of the reference operation beside it."""
+    """One inference, what its server opened, and seconds of the reference operation meanwhile, on either core."""
 
     inference: Inference
     revealed: Revealed
-    reference_s: float
+    reference_s: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +110,13 @@ def run_privately(
     """
     if len({each.label for each in contenders}) < len(contenders):
         raise BadInput(f"policies share a label: {', '.join(each.label for each in contenders)}; rename their files")
-    done: list[list[Done]] = [[] for _ in contenders]
-    operation = reference_operation()
-    # As short as profiles time it: longer blocks leave colder caches to the inference after them.
-    calls = calls_per_block(operation, REFERENCE_BLOCK_S)
+    done: list[list[tuple[int, tuple[Inference, Revealed]]]] = [[] for _ in contenders]
     with ExitStack() as stack:
         clients = [
             stack.enter_context(servers.client(each.label, each.policy, each.agreement, each.schedule))
             for each in contenders
         ]
+        spells = Spells(servers.here)
         # Not before: a process that starts keeps the core of the one that starts it.
         stack.enter_context(on_core(CLIENT_CORE))
         slow = []
@@ -129,19 +126,22 @@ def run_privately(
                 took_s = client.infer(images[0]).latency_s
             slow.append(took_s >= SLOW_S)
             _LOG.info("%s: set up in %.3f s, warm in %.6f s an image", each.label, client.setup_s, took_s)
+        spells.look()
         for image in images:
             for index in rng.permutation(len(clients)):
                 client = clients[index]
                 if not slow[index]:
                     client.infer(image)  # servers answer requests in a row: not with caches that another policy left
-                before = time_block(operation, calls)
-                inference, revealed = client.infer_revealed(image)
-                done[index].append(Done(inference, revealed, (before + time_block(operation, calls)) / 2))
-                _LOG.debug("%s: %.6f s", contenders[index].label, inference.latency_s)
+                run = client.infer_revealed(image)
+                spells.look()
+                done[index].append((spells.latest, run))
+                _LOG.debug("%s: %.6f s", contenders[index].label, run[0].latency_s)
                 progress()
         setups = [client.setup_s for client in clients]
+    during = spells.during()
     return tuple(
-        Runs(contender, tuple(own), setup_s) for contender, own, setup_s in zip(contenders, done, setups, strict=True)
+        Runs(contender, tuple(Done(*run, during[number]) for number, run in own), setup_s)
+        for contender, own, setup_s in zip(contenders, done, setups, strict=True)
     )
 
 
@@ -163,7 +163,8 @@ def confirmed(
     """
     if len(images) < 1 or len(images) != len(labels):
         raise BadInput(f"{len(images)} images and {len(labels)} labels: give as many of both, at least one")
-    drift = float(np.median([each.reference_s for own in runs for each in own.done])) / reference_typical_s
+    beside = np.median([each.reference_s for own in runs for each in own.done], axis=0)
+    drift = float(np.sqrt(beside.prod())) / reference_typical_s
     policies = tuple(_confirmed(own, images, labels, drift) for own in runs)
     return Confirmation(
         schema_version=1,

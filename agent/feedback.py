@@ -12,7 +12,8 @@ from autoprivacy.common.records import record, to_json
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, MeasuredRun
 from autoprivacy.models.machine_model import MachineModel, corrected
 from autoprivacy.models.prediction import Deployment, predict
-from autoprivacy.profiler.layers import measured_layers, measured_run
+from autoprivacy.profiler.layers import Done, measured_layers, measured_run
+from autoprivacy.profiler.spells import Slowdown
 from autoprivacy.protocol.plan import plan_network
 
 
@@ -71,7 +72,10 @@ def learn(
 def _measured(runs: Runs, profile: MachineProfile) -> tuple[MeasuredRun, tuple[MeasuredLayer, ...]]:
     contender = runs.contender
     reference_s = profile.header.conditions.reference_quiet_s
-    done = [(each.inference, each.revealed, each.reference_s / reference_s) for each in runs.done]
+    done = [
+        Done(each.inference, each.revealed, Slowdown.of(each.reference_s, reference_s, loopback=True))
+        for each in runs.done
+    ]
     planned = plan_network(contender.network, contender.agreement).layers
     digest = hashlib.sha256(to_json(contender.policy.layers, indent=None).encode()).hexdigest()
     name = f"confirmed {contender.network.name} {digest[:12]}"

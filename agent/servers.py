@@ -13,6 +13,7 @@ from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.records import save
 from autoprivacy.hwprofiles.link_profile import LinkProfile
 from autoprivacy.profiler.machine import on_core
+from autoprivacy.profiler.spells import SERVER_CORE
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.conversation import Schedule
 from autoprivacy.protocol.policy import Policy
@@ -21,7 +22,6 @@ from autoprivacy.protocol.session import Client
 from autoprivacy.protocol.shaping import EmulatedLink
 from autoprivacy.protocol.transport import Route, load_key, new_key
 
-SERVER_CORE: Final = 1
 SAME_RATE: Final = 0.1
 """Rates up and down that differ by more cannot be emulated as one."""
 
@@ -45,6 +45,11 @@ def route_over(link: LinkProfile) -> Route:
 class Servers(Protocol):
     """Gives a client of a server that runs a policy, and that opens its shares for testing."""
 
+    @property
+    def here(self) -> bool:
+        """Whether servers run on this machine."""
+        ...
+
     def client(
         self, label: str, policy: Policy, agreement: Agreement, schedule: Schedule
     ) -> AbstractContextManager[Client]:
@@ -66,6 +71,11 @@ class LocalServers:
     network: str
     data_file: Path | None = None
     route: Route = field(default_factory=Route)
+
+    @property
+    def here(self) -> bool:
+        """They do."""
+        return True
 
     @contextmanager
     def client(self, label: str, policy: Policy, agreement: Agreement, schedule: Schedule) -> Iterator[Client]:
@@ -113,6 +123,11 @@ class RemoteServers:
     addresses: Mapping[str, str]
     key: bytes
     route: Route
+
+    @property
+    def here(self) -> bool:
+        """They do not."""
+        return False
 
     @contextmanager
     def client(

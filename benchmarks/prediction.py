@@ -53,7 +53,7 @@ PROCESSES: Final = 3
 ROUNDS: Final = 14
 LAYER_NETWORKS: Final = 14
 POLICIES: Final = 5
-LAYERS_S: Final = 10.0
+LAYERS_S: Final = 20.0
 NETWORK_S: Final = {"digits-cnn": 12.0, "lenet5": 20.0, "minionn": 45.0, "resnet20": 45.0}
 
 Jobs = dict[str, dict[str, Any]]

@@ -48,6 +48,6 @@ def formula_deployment(deployment: Deployment, profile: MachineProfile) -> Calla
     def seconds(layer: LayerPlan) -> float:
         he_s = sum(formula(work) for work in layer.work if is_he(work))
         rest = replace(layer, work=tuple(work for work in layer.work if not is_he(work)))
-        return he_s + predict_layer(rest, plain).components.total_s / deployment.slowdown_median
+        return he_s + predict_layer(rest, plain).components.total_s
 
     return seconds

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
@@ -75,7 +75,7 @@ class Point:
 
 def add_figures(document: Document, jobs: dict[str, Any], known: dict[str, Any], profile: MachineProfile) -> None:
     """Put all figures, and what lies behind them, into the document."""
-    model = fit(profile)
+    model = replace(fit(profile), slowdown_median=1.0)  # what is measured is at the machine's quiet speed, too
     blocks = _blocks(known)
     quiet_reference_s = quiet([beside for found in blocks.values() for _, beside in found])
     document.conditions["reference_quiet_s"] = [profile.header.conditions.reference_quiet_s, quiet_reference_s]
@@ -220,10 +220,10 @@ def _add_layers(
         for index, layer in enumerate(session.plan.layers):
             measured = session.typical(session.layer_s(index))
             name = f"{session.job} {session.name} {layer.name}"
-            own, slowdown = predictions[""][index], deployment.slowdown_median
-            point = Point(name, own.components.total_s / slowdown, measured, own.high_s / own.components.total_s - 1)
+            own = predictions[""][index]
+            point = Point(name, own.components.total_s, measured, own.high_s / own.components.total_s - 1)
             points[session.job, layer.name].append(point)
-            added = predictions["additive"][index].components.total_s / slowdown
+            added = predictions["additive"][index].components.total_s
             others["additive"].append(Point(name, added, measured))
             others["one_formula"].append(Point(name, formula(layer), measured))
             undisturbed = session.quiet(session.layer_s(index))
@@ -263,7 +263,7 @@ def _workers(sessions: Sequence[Session], model: MachineModel) -> dict[str, Any]
     both, alone = Deployment(model, model, workers=2), Deployment(model, model)
     points, without = [], []
     for session in sessions:
-        seconds = [predict(session.plan, each).latency_s / each.slowdown_median for each in (both, alone)]
+        seconds = [predict(session.plan, each).latency_s for each in (both, alone)]
         points.append(Point(session.name, seconds[0], session.latency_s))
         without.append(Point(session.name, seconds[1], session.latency_s))
     return {"mape_pct": mape(points), "as_one_worker_mape_pct": mape(without), "points": _rows(points)}
@@ -276,21 +276,20 @@ def _add_networks(
     others: dict[str, list[Point]] = defaultdict(list)
     for session in sessions:
         deployment, name = deployments[session.over], f"{session.job} {session.name}"
-        slowdown = deployment.slowdown_median if session.over == "loopback" else 1.0
         found = predict(session.plan, deployment)
-        total_s = (found.latency_s + found.offline_s) / slowdown
+        total_s = found.latency_s + found.offline_s
         totals.append(Point(name, total_s, session.total_s))
-        latencies.append(Point(name, found.latency_s / slowdown, session.latency_s, found.high_s / found.latency_s - 1))
+        latencies.append(Point(name, found.latency_s, session.latency_s, found.high_s / found.latency_s - 1))
         parts = _added([*found.layers, *found.offline])
         for component, names in COMPONENTS.items():
-            seconds = sum(getattr(parts, each) for each in names) / slowdown
+            seconds = sum(getattr(parts, each) for each in names)
             others[component].append(Point(name, seconds, session.component_s(component)))
         alone = predict(session.plan, _without_link(deployment))
         link_s = _added([*alone.layers, *alone.offline]).link_s
-        compute_s = (alone.latency_s + alone.offline_s - link_s) / slowdown
+        compute_s = alone.latency_s + alone.offline_s - link_s
         others["compute"].append(Point(name, compute_s, session.component_s("compute")))
         plain = predict(session.plan, uncorrected(deployment))
-        others["additive"].append(Point(name, (plain.latency_s + plain.offline_s) / slowdown, session.total_s))
+        others["additive"].append(Point(name, plain.latency_s + plain.offline_s, session.total_s))
         formula = formula_deployment(deployment, profile)
         by_formula = sum(formula(layer) for _, planned in session.phases for layer in planned)
         others["one_formula"].append(Point(name, by_formula, session.total_s))

@@ -19,7 +19,8 @@ from typing import Any, Final
 import numpy as np
 
 from autoprivacy.common.records import load
-from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, measure, reference_operation, time_block
+from autoprivacy.profiler.harness import measure
+from autoprivacy.profiler.spells import CLIENT_CORE, SERVER_CORE, Spells
 from autoprivacy.protocol.agreement import Agreement
 from autoprivacy.protocol.serving import serve
 from autoprivacy.protocol.session import Client, Inference, LayerTimes, Phase, Revealed, Server
@@ -29,7 +30,7 @@ from benchmarks.unseen import Unseen, layer_cases, network_cases, operation_work
 
 WARM_UP: Final = 2
 LEAST_ROUNDS: Final = 5
-MOST_ROUNDS: Final = 20
+MOST_ROUNDS: Final = 30
 LISTENING: Final = "listening on "
 
 
@@ -51,7 +52,7 @@ def serve_cases(job: dict[str, Any]) -> None:
     """Serve all cases at once, each at an address of its own."""
     workers = job.get("workers", 1)
     if workers == 1:
-        pin(1)
+        pin(SERVER_CORE)
     key = load_key(Path(job["key"]))
     for number, case in enumerate(cases_of(job)):
         server = Server(case.network, case.agreement, key, reveal_for_testing=True, workers=workers)
@@ -74,25 +75,28 @@ def infer(job: dict[str, Any]) -> dict[str, Any]:
     rng = np.random.default_rng(job["seed"])
     with ExitStack() as stack:
         clients = [stack.enter_context(_client(session, key)) for session in job["sessions"]]
-        pin(0)  # relays of emulated links, which are processes by now, stay where they like
+        spells = Spells()
+        pin(CLIENT_CORE)  # relays of emulated links, which are processes by now, stay where they like
         started = time.monotonic()
         for client in clients:
             for _ in range(WARM_UP):
                 client.infer(images[0])
         round_s = (time.monotonic() - started) / WARM_UP
         rounds = max(min(LEAST_ROUNDS, job["most_rounds"]), min(job["most_rounds"], int(job["budget_s"] / round_s)))
-        reference = reference_operation()
-        calls = calls_per_block(reference, REFERENCE_BLOCK_S)
-        records: list[list[dict[str, Any]]] = [[] for _ in clients]
+        done: list[list[tuple[int, tuple[Inference, Revealed]]]] = [[] for _ in clients]
+        spells.look()
         for number in range(rounds):
             for index in rng.permutation(len(clients)).tolist():
-                before = time_block(reference, calls)
-                inference, revealed = clients[index].infer_revealed(images[number % len(images)])
-                after = time_block(reference, calls)
-                records[index].append(_record(inference, revealed, (before + after) / 2))
+                run = clients[index].infer_revealed(images[number % len(images)])
+                spells.look()
+                done[index].append((spells.latest, run))
+        during = spells.during()
         return {
-            session["name"]: {"setup_s": client.setup_s, "runs": runs}
-            for session, client, runs in zip(job["sessions"], clients, records, strict=True)
+            session["name"]: {
+                "setup_s": client.setup_s,
+                "runs": [_record(*run, during[number]) for number, run in own],
+            }
+            for session, client, own in zip(job["sessions"], clients, done, strict=True)
         }
 
 
@@ -103,11 +107,11 @@ def _client(session: dict[str, Any], key: bytes) -> Client:
     return Client(session["address"], key, expected=agreement, route=route, schedule=session["schedule"])
 
 
-def _record(inference: Inference, revealed: Revealed, reference_s: float) -> dict[str, Any]:
+def _record(inference: Inference, revealed: Revealed, reference_s: tuple[float, float]) -> dict[str, Any]:
     """One inference: seconds by layer and component of either party, in the order of `LayerTimes`."""
     offline = inference.offline
     return {
-        "reference_s": reference_s,
+        "reference_s": [float(f"{seconds:.6g}") for seconds in reference_s],
         "online": _phase(inference.online, revealed.server),
         "offline": None if offline is None else _phase(offline, revealed.server_offline),
     }
@@ -123,7 +127,7 @@ def _rows(times: tuple[LayerTimes, ...]) -> list[list[float]]:
 
 def time_operations(job: dict[str, Any]) -> None:
     """Blocks of every setting, as [key, seconds a call, seconds of the reference operation beside], a line a round."""
-    pin(0)
+    pin(CLIENT_CORE)
     workloads = operation_workloads(job["seed"], job["count"])
 
     def report(blocks: list[tuple[int, float, float]]) -> None:

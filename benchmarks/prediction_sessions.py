@@ -1,15 +1,17 @@
 """Sessions of `benchmarks.prediction`: what was run, its plan, and seconds by component as they were measured."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from autoprivacy.models.layer_model import hidden_s
 from autoprivacy.models.prediction import Deployment, tables_s
+from autoprivacy.profiler.spells import Slowdown, levelled
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.plan import LayerPlan, Plan, plan_network
+from autoprivacy.protocol.times import LayerTimes
 from benchmarks.prediction_party import cases_of
 
 HE, CLEAR, OT, GC, SPILL, _, OTHER = range(7)
@@ -20,7 +22,7 @@ LEAST_LINK_S = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One policy of one network, run: its plan, and its runs at the machine's quiet speed (over loopback)."""
+    """One policy of one network, run: its plan, its runs, and the same at the machine's quiet speed."""
 
     job: str
     name: str
@@ -28,11 +30,11 @@ class Session:
     plan: Plan
     deployment: Deployment
     runs: tuple[dict[str, Any], ...]
-    slowdowns: tuple[float, ...]
+    levelled: tuple[dict[str, Any], ...]
 
     def typical(self, of: Callable[[dict[str, Any]], float]) -> float:
-        """The median over runs of something, levelled."""
-        return typical([of(run) / slow for run, slow in zip(self.runs, self.slowdowns, strict=True)])
+        """The median over runs of something, at the machine's quiet speed."""
+        return typical([of(run) for run in self.levelled])
 
     def quiet(self, of: Callable[[dict[str, Any]], float]) -> float:
         """The 5 % quantile over runs."""
@@ -76,7 +78,6 @@ def sessions_of(
         cases = cases_of(jobs[job])
         for name, session in held.items():
             case, runs, over = cases[session["case"]], session["runs"], session["over"]
-            levels = [run["reference_s"] / quiet_reference_s for run in runs]
             yield Session(
                 job,
                 name,
@@ -84,8 +85,22 @@ def sessions_of(
                 plan_network(case.network, case.agreement, session["schedule"]),
                 deployments[over],
                 tuple(runs),
-                tuple(levels if over == "loopback" else [1.0] * len(runs)),
+                tuple(_levelled(run, quiet_reference_s, loopback=over == "loopback") for run in runs),
             )
+
+
+def _levelled(run: dict[str, Any], quiet_reference_s: float, *, loopback: bool) -> dict[str, Any]:
+    slow = Slowdown.of(run["reference_s"], quiet_reference_s, loopback=loopback)
+    return {phase: run[phase] and _levelled_phase(run[phase], slow) for phase in ("online", "offline")}
+
+
+def _levelled_phase(phase: dict[str, Any], slow: Slowdown) -> dict[str, Any]:
+    pairs = [
+        levelled(LayerTimes(*client), LayerTimes(*server), slow)
+        for client, server in zip(phase["client"], phase["server"], strict=True)
+    ]
+    clients, servers = ([list(astuple(times)) for times in party] for party in zip(*pairs, strict=True))
+    return {"latency_s": sum(client.total_s for client, _ in pairs), "client": clients, "server": servers}
 
 
 def _components(phase: dict[str, Any], planned: Sequence[LayerPlan], deployment: Deployment) -> dict[str, float]:

@@ -9,6 +9,7 @@ Every feature is a total over calls, so that a sum of works has the sum of their
 | L | data limbs of the ciphertexts that the call works on |
 | S | limbs that work is done on while switching: those left after each limb that goes, added up |
 | steps | gates of a circuit, each done for all its instances at once, per call |
+| odd | products of 64-bit words that a sum adds one by one, others go four at once |
 | tiles | of `TILE` oblivious transfers |
 
 HE operations of our own kernels (`ring`) compute in 32-bit words where all primes are below 2^30, which is another
@@ -100,7 +101,7 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "rotate": _SWITCHING,
     "swap_rows": _SWITCHING,
     "switch_limb": ("calls", "nL", "nS"),
-    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "items nL cold"),
+    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "odd nL", "items nL cold"),
     "multiply_plain": _LINEAR,
     "multiply_relinearise": (*_SWITCHING, "nLLL"),
     "respond": ("calls", "n", "nL", "nL log n", "nS", "bytes", "items"),
@@ -146,6 +147,9 @@ WARM_BYTES: Final = 1 << 18
 
 _WORDS_BYTES: Final = 16
 """Two polynomials in 64-bit words: bytes for each coefficient and limb."""
+
+TOGETHER: Final = 4
+"""Products of 64-bit words that a sum adds at once [kernels.inc]."""
 
 TILE: Final = 2048
 """Oblivious transfers are extended so many at once, the last of a call as if it were whole [ot_extension.cpp]."""
@@ -205,6 +209,7 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "items nL": items * n * limbs,
         "items nL cold": items * n * limbs * max(0.0, 1 - CACHE_BYTES / max(1.0, _inputs_bytes(handled))),
         "additions nL": (items - calls) * n * limbs,
+        "odd nL": _odd(handled) * n * limbs,
         "tiles": calls * ceil(items / calls / TILE) if calls else 0,
         "steps": calls * items / handled.values if handled.values else 0,
         "items nLL": items * n * limbs * (limbs + 1),
@@ -220,6 +225,20 @@ def features(handled: Handled) -> NDArray[np.float64]:
         blank = np.zeros_like(found)
         return np.concatenate((found, blank) if handled.limb_bits <= _WORD_BITS else (blank, found))
     return found
+
+
+def _odd(handled: Handled) -> float:
+    """Products of 64-bit words that sums of our kernel are left with when as many as go were added `TOGETHER`.
+
+    >>> from autoprivacy.hwprofiles.machine_profile import WorkDone
+    >>> _odd(WorkDone("weighted_sum", 8192, 0, calls=2, items=14, limb_bits=53, kernel="ring"))
+    6.0
+    """
+    if handled.kernel != "ring" or handled.limb_bits <= _WORD_BITS:
+        return 0.0
+    calls = max(1, handled.calls)
+    fewer, longer = divmod(handled.items, calls)
+    return float((calls - longer) * (fewer % TOGETHER) + longer * ((fewer + 1) % TOGETHER))
 
 
 def _inputs_bytes(handled: Handled) -> float:

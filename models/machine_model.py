@@ -28,7 +28,7 @@ from autoprivacy.models.layer_model import (
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 LOOPBACK_ROUND_TRIP_S: Final = 5e-5
 """About what an empty message and its answer take over any machine's own loopback."""
 
@@ -53,7 +53,7 @@ class MachineModel:
     predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
     """
 
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     profile_id: str
     profile_name: str
     reference_typical_s: float

@@ -19,6 +19,13 @@ from autoprivacy.protocol.memory import keep_freed_memory
 BLOCK_S: Final = 0.004
 REFERENCE_BLOCK_S: Final = 0.0005
 WARM_UP_BLOCKS: Final = 2
+FEW_CALLS: Final = 2
+"""In a block of so few, a call that takes fresh pages shows: what it needs, others may have left in pieces meanwhile.
+Responses (8192, 6 x 33) took 4.3 ms, or 8.4 with page faults. So one call comes before it, untimed."""
+
+LONG_CALL_S: Final = 0.03
+"""What takes longer (keys of a session) is not called twice for that."""
+
 Call: TypeAlias = Callable[[], object]
 Block: TypeAlias = tuple[int, float, float]
 """Index of the workload, seconds a call, seconds of the reference operation beside it."""
@@ -92,6 +99,7 @@ def measure(
     keep_freed_memory()
     calls = [workload.prepare() for workload in workloads]
     sizes = [calls_per_block(call) for call in calls]
+    again = [size <= FEW_CALLS and time_block(call, 1) < LONG_CALL_S for call, size in zip(calls, sizes, strict=True)]
     reference = reference_operation()
     reference_calls = calls_per_block(reference, REFERENCE_BLOCK_S)
     gc.collect()
@@ -100,6 +108,9 @@ def measure(
     for _ in range(rounds):
         blocks: list[Block] = []
         for index in rng.permutation(len(calls)).tolist():
+            if again[index]:
+                calls[index]()
+                before = time_block(reference, reference_calls)
             seconds = time_block(calls[index], sizes[index])
             after = time_block(reference, reference_calls)
             blocks.append((index, seconds, (before + after) / 2))

@@ -23,9 +23,9 @@ from autoprivacy.common.records import to_json
 from autoprivacy.hwprofiles.samples import ChosenSet, LayerShape, MeasuredLayer, MeasuredRun, Seconds, WorkDone
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import QuantisedNetwork, Stage
-from autoprivacy.profiler.harness import REFERENCE_BLOCK_S, calls_per_block, reference_operation, time_block
 from autoprivacy.profiler.machine import on_core
 from autoprivacy.profiler.random_networks import INPUT_BITS, chain, convolution, linear
+from autoprivacy.profiler.spells import CLIENT_CORE, SERVER_CORE, Slowdown, Spells, busy_s, levelled
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
 from autoprivacy.protocol.agreement import Agreement
@@ -208,7 +208,7 @@ def measure_layers(
 
     All sessions are open at once and take turns in random order: what runs next finds caches as others left them. Each
     party keeps to a core of its own, where there are two.
-    `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs beside every inference.
+    `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs between inferences.
 
     Raises:
         ProtocolError: if the server process fails; its own message goes to standard error.
@@ -234,9 +234,18 @@ def measure_layers(
                 raise ProtocolError("the profiling server ended early; its message is above")
             route = Route(timeout_s=PATIENCE_S, emulated=session.link)
             clients.append(stack.enter_context(Client(address, key, expected=session.agreement, route=route)))
-        stack.enter_context(on_core(0))  # relays of links, which are processes by now, stay where they like
+        spells = Spells()
+        stack.enter_context(on_core(CLIENT_CORE))  # relays of links, processes by now, stay where they like
         most = [INFERENCES if session.link is None else LINKED_INFERENCES for session in sessions]
-        found = _inferences(clients, most, reference_quiet_s, after_session)
+        numbered = _inferences(clients, most, spells, after_session)
+    during = spells.during()
+    found = [
+        [
+            Done(*run, Slowdown.of(during[number], reference_quiet_s, loopback=session.link is None))
+            for number, run in own
+        ]
+        for session, own in zip(sessions, numbered, strict=True)
+    ]
     runs: list[MeasuredRun] = []
     layers: list[MeasuredLayer] = []
     for session, done in zip(sessions, found, strict=True):
@@ -247,14 +256,33 @@ def measure_layers(
     return tuple(runs), tuple(layers)
 
 
-Done: TypeAlias = tuple[Inference, Revealed, float]
-"""One inference, and the reference operation's slow-down beside it."""
+Pair: TypeAlias = tuple[LayerTimes, LayerTimes]
+"""Times of the client and of the server in one layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One inference (schedule `online`), what its server opened, and how slow the machine was."""
+
+    inference: Inference
+    revealed: Revealed
+    slow: Slowdown
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """By layer, as it was."""
+        return list(zip(self.inference.client, self.revealed.server, strict=True))
+
+    @property
+    def levelled(self) -> list[Pair]:
+        """By layer, at the machine's quiet speed."""
+        return [levelled(*pair, self.slow) for pair in self.pairs]
 
 
 def _inferences(
-    clients: Sequence[Client], most: Sequence[int], reference_quiet_s: float, after_session: Callable[[], None]
-) -> list[list[Done]]:
-    """By client what it did, at `most` so many inferences; fewer where they are slow."""
+    clients: Sequence[Client], most: Sequence[int], spells: Spells, after_session: Callable[[], None]
+) -> list[list[tuple[int, tuple[Inference, Revealed]]]]:
+    """By client what it did, at `most` so many inferences or, where they are slow, fewer; each with its number."""
     rng = np.random.default_rng(SEED)
     images = [rng.integers(0, 1 << INPUT_BITS, client.agreement.input_shape).astype(float) for client in clients]
     turns: list[int] = []
@@ -264,41 +292,43 @@ def _inferences(
             client.infer(image)
         each_s = (time.monotonic() - started) / WARM_UP
         turns += [index] * min(most[index], max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
-    reference = reference_operation()
-    calls = calls_per_block(reference, REFERENCE_BLOCK_S)
-    done: list[list[Done]] = [[] for _ in clients]
+    done: list[list[tuple[int, tuple[Inference, Revealed]]]] = [[] for _ in clients]
+    spells.look()
     for index in rng.permutation(turns).tolist():
-        before = time_block(reference, calls)
         run = clients[index].infer_revealed(images[index])
-        after = time_block(reference, calls)
-        done[index].append((*run, (before + after) / 2 / reference_quiet_s))
+        spells.look()
+        done[index].append((spells.latest, run))
         if len(done[index]) == turns.count(index):
             after_session()
     return done
 
 
-def _seconds(values: Sequence[float], slowdowns: Sequence[float]) -> Seconds:
+def _seconds(values: Sequence[float], at_quiet_speed: Sequence[float]) -> Seconds:
     """Quiet, and typical at the machine's quiet speed."""
-    levelled = [value / slowdown for value, slowdown in zip(values, slowdowns, strict=True)]
-    return Seconds(quiet(values), max(quiet(values), typical(levelled)))
+    return Seconds(quiet(values), max(quiet(values), typical(at_quiet_speed)))
 
 
 def measured_run(
     name: str, agreement: Agreement, planned: tuple[LayerPlan, ...], done: Sequence[Done], *, confirmed: bool = False
 ) -> MeasuredRun:
     """What inferences of one network (schedule `online`) took as a whole, under the name that tells them apart."""
-    slowdowns = [slowdown for _, _, slowdown in done]
-    components = [component_seconds(run, revealed, planned) for run, revealed, _ in done]
+    seen, at_quiet_speed = (
+        [component_seconds(pairs, planned) for pairs in by_inference]
+        for by_inference in ([each.pairs for each in done], [each.levelled for each in done])
+    )
     return MeasuredRun(
         name=name,
         layers=len(agreement.layers),
         work=tuple(WorkDone(**asdict(work)) for layer in planned for work in layer.work),
         components={
-            name: _seconds([each[name] for each in components], slowdowns)
-            for name in components[0]
+            name: _seconds([each[name] for each in seen], [each[name] for each in at_quiet_speed])
+            for name in seen[0]
             if name != "overlapped_s"  # follows from the layers
         },
-        latency=_seconds([run.latency_s for run, _, _ in done], slowdowns),
+        latency=_seconds(
+            [each.inference.latency_s for each in done],
+            [sum(client.total_s for client, _ in each.levelled) for each in done],
+        ),
         confirmed=confirmed,
     )
 
@@ -313,19 +343,9 @@ def measured_layers(
     confirmed: bool = False,
 ) -> Iterator[MeasuredLayer]:
     """The same by layer: together they take what their run took."""
-    slowdowns = [slowdown for _, _, slowdown in done]
+    seen, at_quiet_speed = [each.pairs for each in done], [each.levelled for each in done]
     for index, (layer, own, each) in enumerate(zip(agreement.layers, network.linear_layers, planned, strict=True)):
-        pairs = [(run.client[index], revealed.server[index]) for run, revealed, _ in done]
-        parts = {
-            "client_he_s": [client.he_s for client, _ in pairs],
-            "server_he_s": [server.he_s for _, server in pairs],
-            "client_ot_s": [client.ot_s for client, _ in pairs],
-            "server_ot_s": [server.ot_s for _, server in pairs],
-            "garble_s": [server.gc_s for _, server in pairs],
-            "evaluate_s": [client.gc_s for client, _ in pairs],
-            "link_s": [max(LEAST_LINK_S, link_seconds(*pair, each)) for pair in pairs],
-            "other_s": [client.other_s for client, _ in pairs],
-        }
+        raw, level = (_parts([pairs[index] for pairs in found], each) for found in (seen, at_quiet_speed))
         yield MeasuredLayer(
             run=name,
             name=layer.name,
@@ -335,9 +355,23 @@ def measured_layers(
             inferences=len(done),
             bytes_up=each.bytes_up,
             bytes_down=each.bytes_down,
-            components={part: _seconds(values, slowdowns) for part, values in parts.items() if min(values) > 0},
+            components={part: _seconds(raw[part], level[part]) for part in raw if min(raw[part]) > 0},
             confirmed=confirmed,
         )
+
+
+def _parts(pairs: Sequence[Pair], planned: LayerPlan) -> dict[str, list[float]]:
+    """Seconds of one layer by part, in every inference."""
+    return {
+        "client_he_s": [client.he_s for client, _ in pairs],
+        "server_he_s": [server.he_s for _, server in pairs],
+        "client_ot_s": [client.ot_s for client, _ in pairs],
+        "server_ot_s": [server.ot_s for _, server in pairs],
+        "garble_s": [server.gc_s for _, server in pairs],
+        "evaluate_s": [client.gc_s for client, _ in pairs],
+        "link_s": [max(LEAST_LINK_S, link_seconds(*pair, planned)) for pair in pairs],
+        "other_s": [client.other_s for client, _ in pairs],
+    }
 
 
 def _chosen(chosen: LayerPolicy, privacy: str) -> ChosenSet:
@@ -359,8 +393,7 @@ def _chosen(chosen: LayerPolicy, privacy: str) -> ChosenSet:
 
 def link_seconds(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float:
     """Seconds of one layer in the channel that no work of the server accounts for; 0 where clocks disagree."""
-    busy = server.he_s + server.clear_s + server.ot_s + server.gc_s + server.spill_s
-    return max(0.0, client.link_s - busy + overlap(client, server, planned))
+    return max(0.0, client.link_s - busy_s(server) + overlap(client, server, planned))
 
 
 def overlap(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float:
@@ -368,16 +401,17 @@ def overlap(client: LayerTimes, server: LayerTimes, planned: LayerPlan) -> float
     return planned.hidden_share * min(client.gc_s + client.spill_s, server.gc_s)
 
 
-def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[LayerPlan]) -> dict[str, float]:
+def component_seconds(pairs: Sequence[Pair], planned: Sequence[LayerPlan]) -> dict[str, float]:
     """Seconds of one inference by component, of its planned layers; `overlapped_s` is what two of them do at once."""
-    layers = list(zip(run.client, revealed.server, planned, strict=True))
+    layers = [(*pair, each) for pair, each in zip(pairs, planned, strict=True)]
+    clients, servers = [client for client, _ in pairs], [server for _, server in pairs]
     return {
-        "client_he_s": sum(layer.he_s for layer in run.client),
-        "server_he_s": sum(layer.he_s for layer in revealed.server),
-        "ot_s": sum(layer.ot_s for layer in (*run.client, *revealed.server)),
-        "garble_s": sum(layer.gc_s for layer in revealed.server),
-        "evaluate_s": sum(layer.gc_s for layer in run.client),
-        "other_s": sum(layer.other_s for layer in run.client),
+        "client_he_s": sum(each.he_s for each in clients),
+        "server_he_s": sum(each.he_s for each in servers),
+        "ot_s": sum(each.ot_s for each in (*clients, *servers)),
+        "garble_s": sum(each.gc_s for each in servers),
+        "evaluate_s": sum(each.gc_s for each in clients),
+        "other_s": sum(each.other_s for each in clients),
         "overlapped_s": sum(overlap(*layer) for layer in layers),
         "link_s": max(LEAST_LINK_S, sum(link_seconds(*layer) for layer in layers)),
     }
@@ -386,7 +420,7 @@ def component_seconds(run: Inference, revealed: Revealed, planned: Sequence[Laye
 def main() -> None:
     """Serve every session's client, all at once; their addresses come in order."""
     key = load_key(Path(sys.argv[1]))
-    with on_core(1):
+    with on_core(SERVER_CORE):
         _serve_all(sys.argv[2], key)
 
 

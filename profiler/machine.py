@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -43,9 +43,16 @@ def describe_machine() -> Machine:
     )
 
 
-def affinity_cores() -> int:
+def allowed_cores() -> tuple[int, ...]:
     """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def affinity_cores() -> int:
+    """How many cores this process may run on."""
+    return len(allowed_cores())
 
 
 def _line(path: Path) -> str:
@@ -83,13 +90,12 @@ def describe_libraries() -> dict[str, str]:
 
 
 @contextmanager
-def on_core(index: int) -> Iterator[None]:
-    """Run on one core alone, of those that there are; threads and processes that are made inside, too."""
+def on_core(index: int, among: Sequence[int] | None = None) -> Iterator[None]:
+    """Run on one core alone, `among` those that there are; threads and processes that are made inside, too."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(0)
-    cores = sorted(before)
+    before, cores = os.sched_getaffinity(0), among or allowed_cores()
     os.sched_setaffinity(0, {cores[index % len(cores)]})
     try:
         yield

@@ -29,6 +29,11 @@ class LayerTimes:
     link_s: float = 0.0
     other_s: float = 0.0
 
+    @property
+    def total_s(self) -> float:
+        """From the layer's beginning to its end: nothing is left out."""
+        return self.he_s + self.clear_s + self.ot_s + self.gc_s + self.spill_s + self.link_s + self.other_s
+
 
 class Stopwatch:
     """Adds up seconds by component, from now on until it is read; `other_s` while none runs.

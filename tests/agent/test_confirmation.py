@@ -223,7 +223,7 @@ def synthetic_prediction() -> Prediction:
 
 def test_the_predicted_winner_stays_unless_another_is_faster_for_sure() -> None:
     def runs(label: str, seconds: list[float]) -> Runs:
-        made = [Done(inference(each), Revealed((), {}), 1.0) for each in seconds]
+        made = [Done(inference(each), Revealed((), {}), (1.0, 1.0)) for each in seconds]
         return Runs(replace(CONTENDER, label=label), tuple(made), 0.0)
 
     first, slower, faster, few = (

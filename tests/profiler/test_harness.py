@@ -83,17 +83,33 @@ def test_every_round_measures_everything_once_with_the_reference_beside(clock: C
         for index, seconds, beside in blocks:
             assert seconds == pytest.approx(list(costs.values())[index])
             assert beside == pytest.approx(0.005)
-    assert [end - ends[0] for end in ends] == [0, 6, 12, 18, 24]
+    assert [end - ends[0] for end in ends] == [0, 12, 24, 36, 48]
     for end in ends:
-        assert clock.called[end - 6 : end][1::2] == ["reference"] * 3
+        assert clock.called[end - 12 : end][1::2] == ["reference"] * 6
     assert len({tuple(index for index, _, _ in blocks) for blocks in rounds}) > 1, "the order never changes"
+
+
+def test_a_slow_call_comes_once_untimed_before_its_block_unless_it_is_too_slow(clock: Clock) -> None:
+    costs = {"fast": 0.001, "slow": 0.02, "slower": 0.05}
+    measure([clock.workload(*each) for each in costs.items()], 1, np.random.default_rng(0), lambda _: clock.called.clear())
+    clock.called.clear()
+    seen: list[str] = []
+
+    def keep(_: list[Block]) -> None:
+        seen.extend(clock.called)
+        clock.called.clear()
+
+    measure([clock.workload(*each) for each in costs.items()], 2, np.random.default_rng(0), keep)
+    last = seen[-(4 + 2 + 1 + 4) :]
+    assert {name: last.count(name) for name in costs} == {"fast": 4, "slow": 2, "slower": 1}
+    assert last.count("reference") == 4
 
 
 def test_the_reference_beside_is_the_mean_of_before_and_after(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     # Warming up calls it twice; then 2 before the first block, 4 after it and 6 after the second.
     monkeypatch.setattr(harness, "reference_operation", lambda: clock.work("reference", 1.0, 1.0, 2.0, 4.0, 6.0))
     found: list[Block] = []
-    measure([clock.workload("only", 0.005)], 2, np.random.default_rng(0), found.extend)
+    measure([clock.workload("only", 0.0015)], 2, np.random.default_rng(0), found.extend)
     assert [beside for _, _, beside in found] == pytest.approx([3.0, 5.0])
 
 
