@@ -88,7 +88,8 @@ def add_figures(document: Document, jobs: dict[str, Any], known: dict[str, Any],
     deployments = {"loopback": Deployment(model, model)} | {
         name: Deployment(model, model, link) for name, link in links.items()
     }
-    sessions = list(sessions_of(jobs, known, quiet_reference_s, deployments))
+    # As a confirmation does: the model's seconds are at the speed that the profile calls quiet.
+    sessions = list(sessions_of(jobs, known, profile.header.conditions.reference_quiet_s, deployments))
     layers = [each for each in sessions if each.job.startswith("layers")]
     networks = [each for each in sessions if each.job.startswith("network")]
     document.context["layers"] = _add_layers(document, layers, deployments["loopback"], profile)

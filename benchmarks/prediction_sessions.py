@@ -90,7 +90,9 @@ def sessions_of(
 
 
 def _levelled(run: dict[str, Any], quiet_reference_s: float, *, loopback: bool) -> dict[str, Any]:
-    slow = Slowdown.of(run["reference_s"], quiet_reference_s, loopback=loopback)
+    read = run["reference_s"]  # records of before hold the client's core alone
+    reading = (read[0], read[1]) if isinstance(read, list) else (read, read)
+    slow = Slowdown.of(reading, quiet_reference_s, loopback=loopback)
     return {phase: run[phase] and _levelled_phase(run[phase], slow) for phase in ("online", "offline")}
 
 
