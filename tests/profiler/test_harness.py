@@ -91,8 +91,6 @@ def test_every_round_measures_everything_once_with_the_reference_beside(clock: C
 
 def test_a_slow_call_comes_once_untimed_before_its_block_unless_it_is_too_slow(clock: Clock) -> None:
     costs = {"fast": 0.001, "slow": 0.02, "slower": 0.05}
-    measure([clock.workload(*each) for each in costs.items()], 1, np.random.default_rng(0), lambda _: clock.called.clear())
-    clock.called.clear()
     seen: list[str] = []
 
     def keep(_: list[Block]) -> None:
