@@ -65,9 +65,9 @@ class Spells:
 
     def look(self) -> None:
         """Take a reading on both cores."""
-        server_s = self._reading(SERVER_CORE) if self.server_here else 0.0
-        client_s = self._reading(CLIENT_CORE)
-        self.readings.append((client_s, server_s or client_s))
+        at_server_s = self._reading(SERVER_CORE) if self.server_here else None
+        client_s = self._reading(CLIENT_CORE)  # last: an inference begins here, on a core that has not idled
+        self.readings.append((client_s, client_s if at_server_s is None else at_server_s))
 
     def _reading(self, core: int) -> float:
         with on_core(core, self._cores):
