@@ -21,8 +21,8 @@ REFERENCE_BLOCK_S: Final = 0.0005
 WARM_UP_BLOCKS: Final = 2
 FEW_CALLS: Final = 2
 """In a block of so few, a call that takes fresh pages shows: what it needs, others may have left in pieces meanwhile.
-So one comes before it, untimed: of responses over 2 ms, levelled, 4 % of blocks took over 1.5 times as long as the least,
-not 23 % as without (Zen 3)."""
+So one comes before it, untimed: of responses over 2 ms, levelled, 4 % of blocks took over 1.5 times as long as the
+least, not 23 % as without (Zen 3)."""
 
 LONG_CALL_S: Final = 0.03
 """What takes longer (keys of a session) is not called twice for that."""
