@@ -100,7 +100,9 @@ class Lane:
         return float("inf") if self._closed_at is None else self._closed_at
 
     def next_change(self, now: float) -> float:
-        """When to look again, unless something arrives: the next bytes are due, or there is room for more."""
+        """When to look again, unless something arrives: bytes or the end are due, or there is room for more."""
+        if self.ended(now):
+            return now  # it became due after the last look
         changes = [self.next_due] if self.next_due > now else []
         if self._closed_at is None and self._room_at > now:
             changes.append(self._room_at)

@@ -124,8 +124,9 @@ def test_a_sender_that_closes_is_noticed_after_its_last_byte():
     assert not lane.ended(1.15)  # bytes are due, and must be delivered first
     while (due := lane.due(1.16)) is not None:
         lane.delivered(len(due))
-    assert lane.next_due == pytest.approx(1.15)
+    assert lane.next_due == lane.next_change(1.1) == pytest.approx(1.15)
     assert lane.ended(1.16)
+    assert lane.next_change(1.16) == 1.16  # or who looked just before it ended would wait for ever
 
 
 FAST = EmulatedLink(rate_bytes_per_s=1e9, one_way_s=0.0005)
