@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprivacy.common.errors import ProtocolError
+from autoprivacy.common.errors import BadInput, ProtocolError
 from autoprivacy.common.files import write_atomic
 from autoprivacy.common.progress import silent
 from autoprivacy.common.records import save, to_json
@@ -196,10 +196,9 @@ def main() -> None:
     options = _options()
     document = Document("prediction", options.quick or options.seed != SEED, TARGETS)
     load, started = os.getloadavg()[0], time.monotonic()
-    if options.measured:
-        held = json.loads(options.measured.read_text(encoding="utf-8"))
-        known, jobs = held["context"]["measured"], held["context"]["jobs"]
-        document.conditions |= held["conditions"]
+    if options.held:
+        known, jobs = options.held["context"]["measured"], options.held["context"]["jobs"]
+        document.conditions |= options.held["conditions"]
     else:
         jobs = jobs_of(options.seed, quick=options.quick)
         known, commits = ({}, []) if options.quick else _partial(options.seed)
@@ -228,7 +227,7 @@ def main() -> None:
     document.finish(options)
     if options.out:
         options.out.write_text(json.dumps(document.as_json()), encoding="utf-8")
-    if not document.quick and not options.measured:
+    if not document.quick and not options.held:
         PARTIAL.unlink(missing_ok=True)
         shutil.rmtree(_OWN_PROFILE, ignore_errors=True)
 
@@ -242,7 +241,14 @@ def _options() -> Namespace:
     parser.add_argument("--seed", type=int, default=SEED, help="settings to develop models on; nothing is kept")
     parser.add_argument("--measured", type=Path, help="predict again what this result file holds; measure nothing")
     parser.add_argument("--out", type=Path, help="also write the document here")
-    return parser.parse_args()
+    options = parser.parse_args()
+    try:
+        options.held = options.measured and json.loads(options.measured.read_text(encoding="utf-8"))
+        if options.profile:
+            machine_profile.find(options.profile)
+    except (BadInput, OSError, ValueError) as error:
+        parser.error(str(error))
+    return options
 
 
 def _profile(options: Namespace) -> MachineProfile:
