@@ -14,8 +14,9 @@ import numpy as np
 
 from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
+from autoprivacy.hwprofiles.machine_profile import Seconds
 from autoprivacy.models.comparison import Objective
-from autoprivacy.models.layer_model import CIRCUIT_PARTS, LINK, Where, part_of
+from autoprivacy.models.layer_model import CIRCUIT_PARTS, LINK, Where, asleep_share, part_of
 from autoprivacy.models.prediction import Deployment, predict, tables_s
 from autoprivacy.protocol.plan import Plan, Work, table_pieces
 
@@ -58,8 +59,11 @@ class Pricing(Protocol):
         """
         ...
 
-    def once(self, work: Iterable[Work]) -> float:
-        """Seconds that the parts of some work take once a layer, however much of it there is; the link's apart."""
+    def once(self, work: Iterable[Work], *, first: bool) -> float:
+        """Seconds that the parts of some work take once a layer, however much of it there is; the link's apart.
+
+        Of the `first` layer also what they take to begin.
+        """
         ...
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
@@ -93,6 +97,7 @@ class DeploymentPricing:
     def __init__(self, deployment: Deployment, objective: Objective = "total") -> None:
         self._deployment, self._objective = deployment, objective
         self._known: dict[Work, float | UnmodelledOperation] = {}
+        self._composed: dict[Work, Seconds] = {}
 
     @property
     def objective(self) -> Objective:
@@ -110,10 +115,12 @@ class DeploymentPricing:
         """Seconds of some work, without what its parts take once a layer."""
         return sum(map(self._price, work))
 
-    def once(self, work: Iterable[Work]) -> float:
-        """Seconds that the parts of some work take once a layer; the link's apart."""
-        parts = dict.fromkeys((part_of(each), each.kernel) for each in work)
-        return sum(self._constant(where) for where in parts if where != LINK)
+    def once(self, work: Iterable[Work], *, first: bool) -> float:
+        """Seconds that the parts of some work take once a layer, and the `first` to begin; the link's apart."""
+        works = tuple(work)
+        parts = dict.fromkeys((part_of(each), each.kernel) for each in works)
+        constants_s = sum(self._constant(where, first=first) for where in parts if where != LINK)
+        return constants_s + (self._asleep_s(works) if self._is_loopback else 0.0)
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
         """One garbled layer.
@@ -151,7 +158,7 @@ class DeploymentPricing:
         """Seconds of a message that follows another one of its direction: it is not waited for."""
         link = self._deployment.link
         if link is None or self._is_loopback:
-            return self._price(message)
+            return self._deployment.slowdown_median * self._deployment.client_predictor.behind(message).typical_s
         return link.message(message.bytes, up=message.state == "up", waited_for=False).typical_s
 
     def inference(self, plan: Plan) -> float:
@@ -162,9 +169,23 @@ class DeploymentPricing:
     def _is_loopback(self) -> bool:
         return self._deployment.link is None or self._deployment.link.loopback
 
-    def _constant(self, where: Where) -> float:
-        predictor = self._deployment.predictor(where[0])
-        return self._deployment.slowdown_median * predictor.correction(where).typical_per_layer_s
+    def _constant(self, where: Where, *, first: bool) -> float:
+        correction = self._deployment.predictor(where[0]).correction(where)
+        once_s = correction.typical_per_layer_s + (correction.typical_start_s if first else 0.0)
+        return self._deployment.slowdown_median * once_s
+
+    def _asleep_s(self, works: Iterable[Work]) -> float:
+        """Seconds that loopback takes more because the client waited for the server's HE."""
+        share = asleep_share(works, lambda work: self._seconds(work, "server_he_s"))
+        correction = self._deployment.client_predictor.correction(LINK)
+        return self._deployment.slowdown_median * correction.asleep(share).typical_s
+
+    def _seconds(self, work: Work, part: str) -> Seconds:
+        """By itself, in a loop."""
+        known = self._composed.get(work)
+        if known is None:
+            known = self._composed[work] = self._deployment.predictor(part).seconds(work)
+        return known
 
     def _price(self, work: Work) -> float:
         known = self._known.get(work)
@@ -182,7 +203,7 @@ class DeploymentPricing:
         if work.operation == "transfer" and self._deployment.link is not None and not self._is_loopback:
             return self._deployment.link.message(work.bytes, up=work.state == "up").typical_s
         where = part_of(work), work.kernel
-        predictor = self._deployment.predictor(where[0])
-        correction, seconds = predictor.correction(where), predictor.seconds(work).typical_s
+        correction = self._deployment.predictor(where[0]).correction(where)
+        seconds = self._seconds(work, where[0]).typical_s
         corrected = correction.typical_s(seconds) if where == LINK else correction.typical_scale * seconds
         return self._deployment.slowdown_median * corrected

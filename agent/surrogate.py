@@ -143,7 +143,8 @@ def surrogate(
     linear = {layer.name: layer for layer in coupling.baseline.linear_layers}
     online = pricing.objective == "online"
     for name, own in zip(coupling.layers, options, strict=True):
-        clear_s = _clear_seconds(linear_shape(linear[name]), pricing) if online else 0.0
+        first = name == coupling.layers[0]
+        clear_s = _clear_seconds(linear_shape(linear[name]), pricing, first=first) if online else 0.0
         seconds = np.array([clear_s if online else option.seconds for option in own])
         family = np.array([families.setdefault(_family(option), len(families)) for option in own], np.int64)
         free = np.zeros(len(own), np.int64)
@@ -161,14 +162,14 @@ def surrogate(
     return Surrogate(coupling, options, problem, unpriced)
 
 
-def _clear_seconds(shape: LinearShape, pricing: Pricing) -> float:
+def _clear_seconds(shape: LinearShape, pricing: Pricing, *, first: bool) -> float:
     """A linear layer on the server's share, online: no HE set makes a difference."""
     products = shape.output_values * prod(shape.weight_shape[1:])
     work = (
         spill_read("server", KEPT_BYTES * shape.output_values),
         Work("clear_linear", 0, 0, calls=1, items=products, values=shape.output_values),
     )
-    return pricing.seconds(work) + pricing.once(work)
+    return pricing.seconds(work) + pricing.once(work, first=first)
 
 
 def steps(coupling: Coupling) -> int:

@@ -53,6 +53,9 @@ PROCESSES: Final = 3
 ROUNDS: Final = 14
 LAYER_NETWORKS: Final = 14
 POLICIES: Final = 5
+VISITS: Final = 2
+"""Layers and networks are run so often, by fresh processes each time, and their runs are judged together."""
+
 LAYERS_S: Final = 20.0
 NETWORK_S: Final = {"digits-cnn": 12.0, "lenet5": 20.0, "minionn": 45.0, "resnet20": 45.0}
 
@@ -67,10 +70,13 @@ def jobs_of(seed: int, *, quick: bool) -> Jobs:
         found[f"operations {process}"] = {"count": count, "rounds": rounds, "process": process}
     for name in ("lan",) if quick else LINKS:
         found[f"link {name}"] = {"link": name}
-    for index in range(1 if quick else LAYER_NETWORKS):
-        found[f"layers {index}"] = {"index": index, "policies": POLICIES, "budget_s": 1.0 if quick else LAYERS_S}
-    for name in ("digits-cnn",) if quick else NETWORKS:
-        found[f"network {name}"] = {"network": name, "budget_s": 1.0 if quick else NETWORK_S[name]}
+    for visit in range(1 if quick else VISITS):
+        for index in range(1 if quick else LAYER_NETWORKS):
+            budget_s = 1.0 if quick else LAYERS_S / VISITS
+            found[f"layers {index}/{visit}"] = {"index": index, "policies": POLICIES, "budget_s": budget_s}
+        for name in ("digits-cnn",) if quick else NETWORKS:
+            budget_s = 1.0 if quick else NETWORK_S[name] / VISITS
+            found[f"network {name}/{visit}"] = {"network": name, "budget_s": budget_s}
     if not quick:
         found["workers lenet5"] = {"network": "lenet5", "workers": 2, "budget_s": 8.0}
     common = {"seed": seed, "most_rounds": 3 if quick else MOST_ROUNDS}

@@ -29,7 +29,7 @@ from autoprivacy.protocol.transport import Route, load_key
 from benchmarks.unseen import Unseen, layer_cases, network_cases, operation_workloads
 
 WARM_UP: Final = 2
-LEAST_ROUNDS: Final = 5
+LEAST_ROUNDS: Final = 3
 MOST_ROUNDS: Final = 30
 LISTENING: Final = "listening on "
 

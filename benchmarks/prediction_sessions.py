@@ -1,5 +1,6 @@
 """Sessions of `benchmarks.prediction`: what was run, its plan, and seconds by component as they were measured."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.plan import LayerPlan, Plan, plan_network
 from autoprivacy.protocol.times import LayerTimes
 from benchmarks.prediction_party import cases_of
+from benchmarks.unseen import Unseen
 
 HE, CLEAR, OT, GC, SPILL, _, OTHER = range(7)
 """Columns of `LayerTimes`; the sixth is the link."""
@@ -71,22 +73,27 @@ class Session:
 def sessions_of(
     jobs: dict[str, Any], known: dict[str, Any], quiet_reference_s: float, deployments: Mapping[str, Deployment]
 ) -> Iterator[Session]:
-    """All sessions that were measured, by what the jobs say of them."""
+    """All sessions that were measured, by what the jobs say of them; visits of one network are one session."""
+    visits: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    cases: dict[str, list[Unseen]] = {}
     for job, held in known.items():
-        if not job.startswith(("layers", "network", "workers")):
-            continue
-        cases = cases_of(jobs[job])
-        for name, session in held.items():
-            case, runs, over = cases[session["case"]], session["runs"], session["over"]
-            yield Session(
-                job,
-                name,
-                over,
-                plan_network(case.network, case.agreement, session["schedule"]),
-                deployments[over],
-                tuple(runs),
-                tuple(_levelled(run, quiet_reference_s, loopback=over == "loopback") for run in runs),
-            )
+        if job.startswith(("layers", "network", "workers")):
+            network = job.partition("/")[0]
+            cases.setdefault(network, cases_of(jobs[job]))
+            for name, session in held.items():
+                visits[network, name].append(session)
+    for (network, name), sessions in visits.items():
+        case, over = cases[network][sessions[0]["case"]], sessions[0]["over"]
+        runs = [run for session in sessions for run in session["runs"]]
+        yield Session(
+            network,
+            name,
+            over,
+            plan_network(case.network, case.agreement, sessions[0]["schedule"]),
+            deployments[over],
+            tuple(runs),
+            tuple(_levelled(run, quiet_reference_s, loopback=over == "loopback") for run in runs),
+        )
 
 
 def _levelled(run: dict[str, Any], quiet_reference_s: float, *, loopback: bool) -> dict[str, Any]:

@@ -145,9 +145,6 @@ cores; sums of our own kernel: 4.2 %, where a step at 1 MiB left 5.2 %).
 WARM_BYTES: Final = 1 << 18
 """A call that reads a ciphertext and writes others finds room for all in its own cache up to this size of one."""
 
-_WORDS_BYTES: Final = 16
-"""Two polynomials in 64-bit words: bytes for each coefficient and limb."""
-
 TOGETHER: Final = 4
 """Products of 64-bit words that a sum adds at once [kernels.inc]."""
 
@@ -203,7 +200,7 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "nLL log n": calls * n * limbs**2 * log_n,
         "nLLL": calls * n * limbs**3,
         "nL, 32-bit words": calls * n * limbs * (handled.kernel == "ring" and handled.limb_bits <= _WORD_BITS),
-        "nL cold": calls * n * limbs * (_WORDS_BYTES * n * limbs > WARM_BYTES),
+        "nL cold": calls * n * limbs * (_ciphertext_bytes(handled) > WARM_BYTES),
         "nS": calls * n * _switched(handled),
         "items": items,
         "items nL": items * n * limbs,
@@ -241,10 +238,15 @@ def _odd(handled: Handled) -> float:
     return float((calls - longer) * (fewer % TOGETHER) + longer * ((fewer + 1) % TOGETHER))
 
 
-def _inputs_bytes(handled: Handled) -> float:
-    """The ciphertexts that one sum reads: two polynomials each, in words."""
+def _ciphertext_bytes(handled: Handled) -> int:
+    """Two polynomials in words."""
     word = 4 if handled.kernel == "ring" and handled.limb_bits <= _WORD_BITS else 8
-    return 2 * word * handled.n * handled.limbs * handled.items / max(1, handled.calls)
+    return 2 * word * handled.n * handled.limbs
+
+
+def _inputs_bytes(handled: Handled) -> float:
+    """The ciphertexts that one sum reads."""
+    return _ciphertext_bytes(handled) * handled.items / max(1, handled.calls)
 
 
 def _switched(handled: Handled) -> int:

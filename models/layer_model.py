@@ -5,9 +5,12 @@ component of a party (HE apart by kernel) is corrected by
 
     seconds = scale x composed + cold x min(composed, cold_s) + per_layer_s,    composed = sum of operations
 
-(of the link: for every message, and `start_s` more in an inference's first layer, when both parties have done something
-else before). What the client does between operations (`other_s`) is no operation: it is per_layer_s and start_s alone.
-Of circuits, transfers and messages the first `cold_s` take longer than the rest: small ones run cold, large ones at the
+(of the link: for every message; of HE, the link and the client's other work also `start_s` more in an inference's first
+layer, when both parties have done something else before). What the client does between operations (`other_s`) is no
+operation: it is per_layer_s and start_s alone. A message right behind another of its direction over loopback finds its
+receiver awake: it takes what its bytes take beyond an empty message, and nothing once. A client that waits long for
+the server's HE sleeps, and wakes up late: up to `sleep_s` more a layer, in proportion to the wait up to SLEEP_S. Of
+circuits, transfers and messages the first `cold_s` take longer than the rest: small ones run cold, large ones at the
 speed of a loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0, per_layer_s = 0, start_s = 0 by
 a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and
 `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that few layers do not make it
@@ -20,6 +23,7 @@ emulated links: in the same way, drawn towards what the part takes over loopback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import inf
 from typing import Final, TypeAlias, TypeVar
 
@@ -28,7 +32,7 @@ from numpy.typing import NDArray
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
-from autoprivacy.hwprofiles.machine_profile import MeasuredLayer, Seconds
+from autoprivacy.hwprofiles.machine_profile import MeasuredLayer, Seconds, WorkDone
 from autoprivacy.models.features import Handled
 from autoprivacy.protocol.plan import hidden_share
 
@@ -64,9 +68,23 @@ LINK: Final = ("link_s", "")
 OTHER: Final = ("other_s", "")
 """What is corrected apart from the works of a layer."""
 
+BEGIN_PARTS: Final = frozenset({"client_he_s", "server_he_s", LINK[0], OTHER[0]})
+"""What takes longer in the first layer of an inference."""
+
 CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
 COLD_PARTS: Final = frozenset({*CIRCUIT_PARTS, "link_s"})
 """What starts cold. A search tabulates circuits by layer and the link by message, HE by work: that must be a line."""
+
+SLEEP_S: Final = 0.02
+"""Whoever waits longer sleeps no deeper.
+
+Messages of layers whose server computes for 20 to 160 ms took 150 to 260 us longer than the same bytes where it
+computes for 2 ms at most, those between lay between (Zen 4 virtual machine, full profile).
+"""
+
+NOTHING: Final = Seconds(0.0, 0.0)
+EMPTY: Final = WorkDone("transfer", 0, 0, calls=1, items=0)
+"""A message of no bytes."""
 
 LEAST_RUNS: Final = 3
 
@@ -85,6 +103,7 @@ def part_of(handled: Handled) -> str:
 
 
 Composed = TypeVar("Composed", float, NDArray[np.float64])
+Some = TypeVar("Some", bound=Handled)
 
 
 @record
@@ -102,10 +121,12 @@ class Correction:
     quiet_cold: float
     quiet_per_layer_s: float
     quiet_start_s: float
+    quiet_sleep_s: float
     typical_scale: float
     typical_cold: float
     typical_per_layer_s: float
     typical_start_s: float
+    typical_sleep_s: float
     layers: int
     error_before: float
     error_after: float
@@ -122,6 +143,10 @@ class Correction:
         """What the first layer of an inference takes more."""
         return Seconds(min(self.quiet_start_s, self.typical_start_s), self.typical_start_s)
 
+    def asleep(self, share: float) -> Seconds:
+        """What a layer takes more whose client sleeps for this share of SLEEP_S."""
+        return Seconds(share * min(self.quiet_sleep_s, self.typical_sleep_s), share * self.typical_sleep_s)
+
     def typical_s(self, composed_s: Composed) -> Composed:
         """Corrected typical seconds, of one number or of many."""
         cold_s = np.minimum(composed_s, self.cold_s)
@@ -129,14 +154,16 @@ class Correction:
         return found + self.typical_per_layer_s
 
 
+_UNCHANGED: Final = (1.0, 0.0, 0.0, 0.0, 0.0)
+
+
 def uncorrected(part: str, kernel: str) -> Correction:
     """The correction that changes nothing."""
-    return Correction(part, kernel, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
+    return Correction(part, kernel, 0.0, *_UNCHANGED, *_UNCHANGED, 0, 0.0, 0.0)
 
 
-_COEFFICIENTS: Final = tuple(
-    f"{statistic}_{name}" for statistic in ("quiet", "typical") for name in ("scale", "cold", "per_layer_s", "start_s")
-)
+_NAMES: Final = ("scale", "cold", "per_layer_s", "start_s", "sleep_s")
+_COEFFICIENTS: Final = tuple(f"{statistic}_{name}" for statistic in ("quiet", "typical") for name in _NAMES)
 
 
 def between(near: Correction, far: Correction, share: float) -> Correction:
@@ -149,13 +176,16 @@ def between(near: Correction, far: Correction, share: float) -> Correction:
 class Observation:
     """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole.
 
-    Of the link it is what every message would take; `first` is the first layer of its run.
+    Of the link it is what every message that is waited for would take, what bytes of those `behind` others take, and
+    for which share of SLEEP_S the client is `asleep`; `first` is the first layer of its run.
     """
 
     run: str
     composed: tuple[Seconds, ...]
     measured: Seconds
     first: bool = False
+    behind: Seconds = NOTHING
+    asleep: float = 0.0
 
 
 Where: TypeAlias = tuple[str, str]
@@ -171,10 +201,30 @@ def by_part(work: Iterable[Handled]) -> dict[Where, list[Handled]]:
     return dict(found)
 
 
-def added(work: Iterable[Handled], compose: Compose) -> Seconds:
+def added(work: Iterable[Some], compose: Callable[[Some], Seconds]) -> Seconds:
     """The sum of what works take."""
     seconds = [compose(each) for each in work]
     return Seconds(sum(each.quiet_s for each in seconds), sum(each.typical_s for each in seconds))
+
+
+def apart(messages: Sequence[Some]) -> tuple[list[Some], list[Some]]:
+    """Those that are waited for, and those right behind another of their direction."""
+    turns = [True, *(one.state != before.state for before, one in pairwise(messages))]
+    found: tuple[list[Some], list[Some]] = ([], [])
+    for message, turn in zip(messages, turns, strict=True):
+        found[0 if turn else 1].append(message)
+    return found
+
+
+def beyond_empty(message: Handled, compose: Compose) -> Seconds:
+    """What a message takes beyond one without bytes."""
+    full, empty = compose(message), compose(EMPTY)
+    return Seconds(max(0.0, full.quiet_s - empty.quiet_s), max(0.0, full.typical_s - empty.typical_s))
+
+
+def asleep_share(work: Iterable[Some], compose: Callable[[Some], Seconds]) -> float:
+    """For which share of SLEEP_S a layer's client waits for the server's HE."""
+    return min(1.0, added((each for each in work if part_of(each) == "server_he_s"), compose).typical_s / SLEEP_S)
 
 
 def hidden_s(work: Sequence[Handled], stages: Sequence[float]) -> float:
@@ -187,14 +237,21 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
     found: dict[Where, list[Observation]] = defaultdict(list)
     begun = set[str]()
     for layer in layers:
+        first = layer.run not in begun
         for where, work in by_part(layer.work).items():
-            if where[0] in layer.components:
-                composed = tuple(map(compose, work)) if where == LINK else (added(work, compose),)
-                measured = layer.components[where[0]]
-                found[where].append(Observation(layer.run, composed, measured, layer.run not in begun))
+            if where[0] not in layer.components:
+                continue
+            measured = layer.components[where[0]]
+            if where == LINK:
+                waited_for, followers = apart(work)
+                composed = tuple(map(compose, waited_for))
+                behind = added(followers, lambda each: beyond_empty(each, compose))
+                asleep = asleep_share(layer.work, compose)
+                found[where].append(Observation(layer.run, composed, measured, first, behind, asleep))
+            else:
+                found[where].append(Observation(layer.run, (added(work, compose),), measured, first))
         if OTHER[0] in layer.components:
-            nothing, measured = Seconds(0.0, 0.0), layer.components[OTHER[0]]
-            found[OTHER].append(Observation(layer.run, (nothing,), measured, layer.run not in begun))
+            found[OTHER].append(Observation(layer.run, (NOTHING,), layer.components[OTHER[0]], first))
         begun.add(layer.run)
     return dict(found)
 
@@ -243,10 +300,10 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """Least squares of relative errors: `columns` (seen, 4) x (scale, cold share, constants in `unit_s`) should be 1.
+    """Least squares of relative errors: `columns` (seen, 5) x (scale, cold share, constants in `unit_s`) should be 1.
 
-    The columns are what is composed, the first `cold_s` of it, how much of it there is, and whether a message of it
-    begins an inference, over what was measured. `toward` (4,) is what is known without them.
+    The columns are what is composed, the first `cold_s` of it, how much of it there is, whether an inference begins
+    with it, and for how long its client sleeps, over what was measured. `toward` (5,) is what is known without them.
     """
 
     columns: NDArray[np.float64]
@@ -259,13 +316,15 @@ class _Rows:
         """Of the quiet or the typical times that were seen."""
         composed = [np.array([getattr(item, f"{statistic}_s") for item in each.composed]) for each in seen]
         measured = np.array([getattr(each.measured, f"{statistic}_s") for each in seen])
-        columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items), 0.0] for items in composed])
-        if (toward.part, toward.kernel) in {LINK, OTHER}:
+        columns = np.array([[items.sum(), np.minimum(items, cold_s).sum(), len(items), 0.0, 0.0] for items in composed])
+        columns[:, 0] += [getattr(each.behind, f"{statistic}_s") for each in seen]
+        if toward.part in BEGIN_PARTS:
             columns[:, 3] = [each.first for each in seen]
+        columns[:, 4] = [each.asleep for each in seen]
         unit_s = float(np.median(measured / columns[:, 2]))
-        known = [getattr(toward, f"{statistic}_{name}") for name in ("scale", "cold", "per_layer_s", "start_s")]
+        known = [getattr(toward, f"{statistic}_{name}") for name in _NAMES]
         runs = np.unique([each.run for each in seen], return_inverse=True)[1]
-        units = np.array([1, 1, unit_s, unit_s])
+        units = np.array([1, 1, unit_s, unit_s, unit_s])
         return cls(columns * units / measured[:, None], np.array(known) / units, runs, unit_s)
 
     def left_out_errors(self) -> Iterator[tuple[float, float]]:
@@ -277,14 +336,14 @@ class _Rows:
             found = self._drawn(grams.sum(axis=0) - grams, right.sum(axis=0) - right, pull)[self.runs]
             yield pull, float(np.abs((self.columns * found).sum(axis=1) - 1).mean())
 
-    def solved(self, pull: float) -> tuple[float, float, float, float]:
-        """Scale, cold share and both constants in seconds, of all that was seen."""
+    def solved(self, pull: float) -> tuple[float, float, float, float, float]:
+        """Scale, cold share and the constants in seconds, of all that was seen."""
         scale, cold, *constants = self._drawn(self.columns.T @ self.columns, self.columns.sum(axis=0), pull).tolist()
-        per_layer, start = (self.unit_s * each for each in constants)
-        return scale, cold, per_layer, start
+        per_layer, start, sleep = (self.unit_s * each for each in constants)
+        return scale, cold, per_layer, start, sleep
 
     def _drawn(self, gram: NDArray[np.float64], right: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
-        """What is at least 0 and minimises x gram x - 2 x right + pull |x - toward|^2, for many (..., 4) at once.
+        """What is at least 0 and minimises x gram x - 2 x right + pull |x - toward|^2, for many (..., 5) at once.
 
         A column that is 0 throughout, of what such rows do not have, is left as it is drawn to.
         """
@@ -301,7 +360,7 @@ class _Rows:
 def nonnegative_minimum(gram: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """The x >= 0 (..., k) that minimises x gram x - 2 x right, for many positive definite `gram` (..., k, k) at once.
 
-    One of the 2^k sets of coordinates that are not 0 holds it; fits leave out hundreds of runs, and k is 4 at most.
+    One of the 2^k sets of coordinates that are not 0 holds it; fits leave out hundreds of runs, and k is 5 at most.
     """
     size = right.shape[-1]
     found, least = np.zeros_like(right), np.zeros(right.shape[:-1])

@@ -18,7 +18,10 @@ from autoprivacy.models.layer_model import (
     Correction,
     Where,
     added,
+    apart,
+    asleep_share,
     between,
+    beyond_empty,
     by_part,
     fit_corrections,
     fit_over_link,
@@ -28,7 +31,7 @@ from autoprivacy.models.layer_model import (
 )
 from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 LOOPBACK_ROUND_TRIP_S: Final = 5e-5
 """About what an empty message and its answer take over any machine's own loopback."""
 
@@ -53,7 +56,7 @@ class MachineModel:
     predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
     """
 
-    schema_version: Literal[6]
+    schema_version: Literal[7]
     profile_id: str
     profile_name: str
     reference_typical_s: float
@@ -130,19 +133,32 @@ class Predictor:
         """What is known of a part of layers."""
         return self.corrections.get(where) or uncorrected(*where)
 
-    def layer(self, work: Iterable[Handled]) -> dict[Where, Seconds]:
-        """Corrected seconds of one layer's parts, here; the link apart."""
-        return {
-            where: self.correction(where)(added(each, self.seconds))
-            for where, each in by_part(work).items()
-            if where != LINK
-        }
+    def layer(self, work: Iterable[Handled], *, first: bool) -> dict[Where, Seconds]:
+        """Corrected seconds of one layer's parts, here; the link apart. `first` of an inference."""
+        found = {}
+        for where, each in by_part(work).items():
+            if where != LINK:
+                correction = self.correction(where)
+                seconds = correction(added(each, self.seconds))
+                found[where] = _begun(seconds, correction) if first else seconds
+        return found
 
-    def messages(self, work: Iterable[Handled], *, first: bool) -> Seconds:
-        """Corrected seconds of a layer's messages over this machine's loopback; `first` of an inference."""
+    def messages(self, work: Iterable[Handled], *, first: bool, asleep: float) -> Seconds:
+        """Corrected seconds of a layer's messages over this machine's loopback; `first` of an inference.
+
+        `asleep` is for which share of SLEEP_S the client waits for the server's HE.
+        """
         correction = self.correction(LINK)
-        found = added(work, lambda each: correction(self.seconds(each)))
+        waited_for, followers = apart(list(work))
+        seconds = [*(correction(self.seconds(each)) for each in waited_for), *map(self.behind, followers)]
+        seconds.append(correction.asleep(asleep))
+        found = Seconds(sum(each.quiet_s for each in seconds), sum(each.typical_s for each in seconds))
         return _begun(found, correction) if first else found
+
+    def behind(self, message: Handled) -> Seconds:
+        """Corrected seconds of a message over loopback right behind another of its direction."""
+        correction, bytes_s = self.correction(LINK), beyond_empty(message, self.seconds)
+        return Seconds(correction.quiet_scale * bytes_s.quiet_s, correction.typical_scale * bytes_s.typical_s)
 
     def other(self, *, first: bool) -> Seconds:
         """What a client does in a layer between its operations; `first` of an inference."""
@@ -249,8 +265,8 @@ def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tup
 def _with_both(predictor: Predictor, layer: MeasuredLayer, *, first: bool) -> tuple[float, float]:
     """Typical seconds of a measured layer as predicted, and as measured."""
     messages = [work for work in layer.work if work.operation == "transfer"]
-    parts = predictor.layer(layer.work) | {
-        LINK: predictor.messages(messages, first=first),
+    parts = predictor.layer(layer.work, first=first) | {
+        LINK: predictor.messages(messages, first=first, asleep=asleep_share(layer.work, predictor.seconds)),
         OTHER: predictor.other(first=first),
     }
     predicted: dict[str, float] = {}

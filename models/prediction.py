@@ -13,7 +13,7 @@ from math import ceil
 
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Seconds
-from autoprivacy.models.layer_model import added, hidden_s, part_of
+from autoprivacy.models.layer_model import added, apart, asleep_share, hidden_s, part_of
 from autoprivacy.models.link_model import LinkModel
 from autoprivacy.models.machine_model import MachineModel, Predictor
 from autoprivacy.models.operation_model import EXTRAPOLATION
@@ -184,22 +184,24 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment, *, first: bool =
     found: dict[str, Seconds] = {}
     for predictor, at_server in ((deployment.client_predictor, False), (deployment.server_predictor, True)):
         mine = [each for each in works if (part_of(each) in SERVER_PARTS) == at_server]
-        for (part, _), seconds in predictor.layer(mine).items():
+        for (part, _), seconds in predictor.layer(mine, first=first).items():
             before = found.get(part, Seconds(0.0, 0.0))
             found[part] = Seconds(before.quiet_s + seconds.quiet_s, before.typical_s + seconds.typical_s)
     if transfers := [each for each in works if each.operation == "transfer"]:
-        found["link_s"] = _link_seconds(transfers, deployment, first=first)
+        if deployment.link is None or deployment.link.loopback:
+            asleep = asleep_share(works, deployment.server_predictor.seconds)
+            found["link_s"] = deployment.client_predictor.messages(transfers, first=first, asleep=asleep)
+        else:
+            found["link_s"] = _over(deployment.link, transfers)
     return found
 
 
-def _link_seconds(transfers: list[Work], deployment: Deployment, *, first: bool = False) -> Seconds:
-    client = deployment.client_predictor
-    if deployment.link is None or deployment.link.loopback:
-        return client.messages(transfers, first=first)
-    turns = [one.state != before.state for before, one in pairwise(transfers)]
+def _over(link: LinkModel, transfers: list[Work]) -> Seconds:
+    """Seconds of a layer's messages over a link that was measured or declared."""
     each = [
-        deployment.link.message(transfer.bytes, up=transfer.state == "up", waited_for=turn)
-        for transfer, turn in zip(transfers, (True, *turns), strict=True)
+        link.message(transfer.bytes, up=transfer.state == "up", waited_for=waited_for)
+        for waited_for, own in zip((True, False), apart(transfers), strict=True)
+        for transfer in own
     ]
     return Seconds(sum(one.quiet_s for one in each), sum(one.typical_s for one in each))
 
@@ -308,10 +310,10 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
 def _busy_s(plan: Plan, quiet_s: float, deployment: Deployment) -> float:
     """A spell slows machines down, and what their own loopback takes; any other link is as before."""
     slowdown = max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)
-    if _is_loopback(deployment):
+    if deployment.link is None or deployment.link.loopback:
         return slowdown * quiet_s
     works = (work for layer in plan.layers for work in layer.work if work.operation == "transfer")
-    link_s = min(quiet_s, _link_seconds(list(works), deployment).quiet_s)
+    link_s = min(quiet_s, _over(deployment.link, list(works)).quiet_s)
     return slowdown * (quiet_s - link_s) + link_s
 
 

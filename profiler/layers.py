@@ -1,8 +1,8 @@
 """Small private inferences of random networks, really run between two processes, to correct what operations add up to.
 
-`python -m autoprivacy.profiler.layers KEY_FILE DEPTH` is the server: for each session it prints an address and serves
-one client, all at once. Networks come from a fixed generator, so that both sides make the same ones; they hold
-nobody's weights. Some run over emulated links too: after a wait for a far peer caches are cold.
+`python -m autoprivacy.profiler.layers KEY_FILE DEPTH GROUP` is the server of sessions that take turns: for each it
+prints an address and serves one client, all at once. Networks come from a fixed generator, so that both sides make the
+same ones; they hold nobody's weights. Some run over emulated links too: after a wait for a far peer caches are cold.
 """
 
 import subprocess
@@ -10,9 +10,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -23,8 +25,9 @@ from autoprivacy.common.records import to_json
 from autoprivacy.hwprofiles.samples import ChosenSet, LayerShape, MeasuredLayer, MeasuredRun, Seconds, WorkDone
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import QuantisedNetwork, Stage
+from autoprivacy.profiler import random_networks
 from autoprivacy.profiler.machine import on_core
-from autoprivacy.profiler.random_networks import INPUT_BITS, chain, convolution, linear
+from autoprivacy.profiler.random_networks import INPUT_BITS, convolution, linear
 from autoprivacy.profiler.spells import CLIENT_CORE, SERVER_CORE, Slowdown, Spells, busy_s, levelled
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
@@ -41,7 +44,7 @@ from autoprivacy.protocol.transport import Route, load_key, new_key
 
 INFERENCES: Final = 24
 LINKED_INFERENCES: Final = 12
-LEAST_INFERENCES: Final = 6
+LEAST_INFERENCES: Final = 4
 WARM_UP: Final = 3
 NETWORK_S: Final = 4.0
 """A network whose inferences are slow gets fewer of them, so that it takes about so long."""
@@ -74,6 +77,16 @@ LINKS: Final = (EmulatedLink(100e6, 0.0005), EmulatedLink(40e6, 0.01))
 LINKED: Final = {"quick": (3, 0, 0), "standard": (4, 1, 2), "full": (6, 2, 4)}
 """By depth: how many networks of each kind run over the links too; shapes in packing `coefficients`."""
 
+TOGETHER: Final = 4
+"""So many sessions take turns, between two processes."""
+
+PASSES: Final = {"quick": 1, "standard": 1, "full": 3}
+"""By depth: how often each session is held, by fresh processes, with its share of the inferences.
+
+A spell of the machine may slow one part down more than the reference: for 12 s all of the client's own work took 1.2
+times as long in four networks that took turns then, the reference did not (Zen 4 virtual machine).
+"""
+
 SetWidths: TypeAlias = tuple[int, tuple[int, ...], int | None]
 """n, bits of the data limbs, bits of the special prime (for packing `slots`)."""
 
@@ -81,6 +94,11 @@ PATIENCE_S: Final = 600.0
 """How long either side of a session may be silent: others have their turns meanwhile."""
 
 Profiled: TypeAlias = tuple[QuantisedNetwork, Agreement]
+Pair: TypeAlias = tuple[LayerTimes, LayerTimes]
+"""Times of the client and of the server in one layer."""
+
+_Turn: TypeAlias = tuple[int, tuple[Inference, Revealed]]
+"""Number of an inference among all that took turns, and what it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +122,9 @@ class _Session:
 
 
 def steps(depth: str) -> int:
-    """How many sessions there are."""
+    """How many sessions are held."""
     random, slots, shapes = NETWORKS[depth]
-    return random + slots + 2 * shapes + len(LINKS) * sum(LINKED[depth])
+    return PASSES[depth] * (random + slots + 2 * shapes + len(LINKS) * sum(LINKED[depth]))
 
 
 def _sessions(depth: str) -> list[_Session]:
@@ -116,6 +134,12 @@ def _sessions(depth: str) -> list[_Session]:
     names = {f"{kind}{index}" for kind, count in kinds for index in range(count)}
     linked = [each for each in found if each.agreement.network in names]
     return found + [replace(each, link=link) for link in LINKS for each in linked]
+
+
+def _groups(depth: str) -> list[list[_Session]]:
+    """Those that take turns."""
+    found = _sessions(depth)
+    return [found[at : at + TOGETHER] for at in range(0, len(found), TOGETHER)]
 
 
 def profiled_networks(depth: str) -> Iterator[Profiled]:
@@ -170,7 +194,7 @@ def _network(
     sets: list[SetWidths],
     privacy: str,
 ) -> Profiled:
-    network = chain(name, stages, bits)
+    network = random_networks.chain(name, stages, bits)
     return network, agree(network, _policy(network, bits, sets, privacy))
 
 
@@ -204,22 +228,44 @@ def _policy(
 def measure_layers(
     depth: str, after_session: Callable[[], None], reference_quiet_s: float
 ) -> tuple[tuple[MeasuredRun, ...], tuple[MeasuredLayer, ...]]:
-    """Run every session between this process and a fresh one; `after_session` is called `steps(depth)` times.
+    """Run every session between this process and fresh ones; `after_session` is called `steps(depth)` times.
 
-    All sessions are open at once and take turns in random order: what runs next finds caches as others left them. Each
-    party keeps to a core of its own, where there are two.
-    `reference_quiet_s` is what the reference operation takes when the machine is quiet; it runs between inferences.
+    A few sessions at once take turns in random order, as in a confirmation; when all have been held, all are held
+    again. Each party keeps to a core of its own, where there are two. `reference_quiet_s` is what the reference
+    operation takes when the machine is quiet; it runs between inferences.
 
     Raises:
-        ProtocolError: if the server process fails; its own message goes to standard error.
+        ProtocolError: if a server process fails; its own message goes to standard error.
     """
-    sessions = _sessions(depth)
+    groups = _groups(depth)
+    done: dict[str, list[Done]] = defaultdict(list)
+    for number, group in [*enumerate(groups)] * PASSES[depth]:
+        numbered, during = _run_group(depth, number, group, after_session)
+        for session, own in zip(group, numbered, strict=True):
+            loopback = session.link is None
+            done[session.name] += [
+                Done(*run, Slowdown.of(during[turn], reference_quiet_s, loopback=loopback)) for turn, run in own
+            ]
+    runs: list[MeasuredRun] = []
+    layers: list[MeasuredLayer] = []
+    for session in chain.from_iterable(groups):
+        named, over = (session.name, session.agreement), session.round_trip_s
+        planned = plan_network(session.network, session.agreement).layers
+        runs.append(replace(measured_run(*named, planned, done[session.name]), round_trip_s=over))
+        found = measured_layers(*named, session.network, planned, done[session.name])
+        layers += [replace(each, round_trip_s=over) for each in found]
+    return tuple(runs), tuple(layers)
+
+
+def _run_group(
+    depth: str, number: int, group: Sequence[_Session], after_session: Callable[[], None]
+) -> tuple[list[list[_Turn]], list[tuple[float, float]]]:
+    """What each session did, and by turn seconds of the reference operation on both cores."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         key_file = folder / "key"
         new_key(key_file)
-        key = load_key(key_file)
-        command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file), depth]
+        command = [sys.executable, "-m", "autoprivacy.profiler.layers", str(key_file), depth, str(number)]
         server = stack.enter_context(
             subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -227,37 +273,23 @@ def measure_layers(
         )
         stack.callback(server.kill)
         assert server.stdout is not None  # noqa: S101 - it was asked for
-        clients = []
-        for session in sessions:
-            address = server.stdout.readline().strip()
-            if not address:
-                raise ProtocolError("the profiling server ended early; its message is above")
-            route = Route(timeout_s=PATIENCE_S, emulated=session.link)
-            clients.append(stack.enter_context(Client(address, key, expected=session.agreement, route=route)))
+        key = load_key(key_file)
+        addresses = [server.stdout.readline().strip() for _ in group]
+        clients = [
+            stack.enter_context(_client(session, address, key))
+            for session, address in zip(group, addresses, strict=True)
+        ]
         spells = Spells()
         stack.enter_context(on_core(CLIENT_CORE))  # relays of links, processes by now, stay where they like
-        most = [INFERENCES if session.link is None else LINKED_INFERENCES for session in sessions]
-        numbered = _inferences(clients, most, spells, after_session)
-    during = spells.during()
-    found = [
-        [
-            Done(*run, Slowdown.of(during[number], reference_quiet_s, loopback=session.link is None))
-            for number, run in own
-        ]
-        for session, own in zip(sessions, numbered, strict=True)
-    ]
-    runs: list[MeasuredRun] = []
-    layers: list[MeasuredLayer] = []
-    for session, done in zip(sessions, found, strict=True):
-        own, over = (session.name, session.agreement), session.round_trip_s
-        planned = plan_network(session.network, session.agreement).layers
-        runs.append(replace(measured_run(*own, planned, done), round_trip_s=over))
-        layers += [replace(each, round_trip_s=over) for each in measured_layers(*own, session.network, planned, done)]
-    return tuple(runs), tuple(layers)
+        most = [(INFERENCES if each.link is None else LINKED_INFERENCES) // PASSES[depth] for each in group]
+        return _inferences(clients, most, NETWORK_S / PASSES[depth], spells, after_session), spells.during()
 
 
-Pair: TypeAlias = tuple[LayerTimes, LayerTimes]
-"""Times of the client and of the server in one layer."""
+def _client(session: _Session, address: str, key: bytes) -> Client:
+    if not address:
+        raise ProtocolError("the profiling server ended early; its message is above")
+    route = Route(timeout_s=PATIENCE_S, emulated=session.link)
+    return Client(address, key, expected=session.agreement, route=route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +312,9 @@ class Done:
 
 
 def _inferences(
-    clients: Sequence[Client], most: Sequence[int], spells: Spells, after_session: Callable[[], None]
-) -> list[list[tuple[int, tuple[Inference, Revealed]]]]:
-    """By client what it did, at `most` so many inferences or, where they are slow, fewer; each with its number."""
+    clients: Sequence[Client], most: Sequence[int], budget_s: float, spells: Spells, after_session: Callable[[], None]
+) -> list[list[_Turn]]:
+    """By client what it did, at `most` so many inferences or as many as take `budget_s`; each with its number."""
     rng = np.random.default_rng(SEED)
     images = [rng.integers(0, 1 << INPUT_BITS, client.agreement.input_shape).astype(float) for client in clients]
     turns: list[int] = []
@@ -291,8 +323,8 @@ def _inferences(
         for _ in range(WARM_UP):
             client.infer(image)
         each_s = (time.monotonic() - started) / WARM_UP
-        turns += [index] * min(most[index], max(LEAST_INFERENCES, int(NETWORK_S / each_s)))
-    done: list[list[tuple[int, tuple[Inference, Revealed]]]] = [[] for _ in clients]
+        turns += [index] * min(most[index], max(LEAST_INFERENCES, int(budget_s / each_s)))
+    done: list[list[_Turn]] = [[] for _ in clients]
     spells.look()
     for index in rng.permutation(turns).tolist():
         run = clients[index].infer_revealed(images[index])
@@ -421,12 +453,12 @@ def main() -> None:
     """Serve every session's client, all at once; their addresses come in order."""
     key = load_key(Path(sys.argv[1]))
     with on_core(SERVER_CORE):
-        _serve_all(sys.argv[2], key)
+        _serve_all(_groups(sys.argv[2])[int(sys.argv[3])], key)
 
 
-def _serve_all(depth: str, key: bytes) -> None:
+def _serve_all(sessions: Sequence[_Session], key: bytes) -> None:
     conversations = []
-    for session in _sessions(depth):
+    for session in sessions:
         listening = threading.Event()
 
         def report(line: str, listening: threading.Event = listening) -> None:

@@ -1,6 +1,7 @@
 """A machine whose every cost is known, because it was written down here and not measured."""
 
 from functools import cache
+from itertools import cycle
 from math import log2
 from typing import Literal
 
@@ -146,9 +147,9 @@ def settings() -> list[WorkDone]:
     for instances in (16, 128, 2048):
         for gates in (40, 90):
             found += [WorkDone(name, 0, 0, 1, gates * instances, instances) for name in ("garble", "evaluate")]
-    for items in TRANSFERS:
+    for items, state in zip(TRANSFERS, cycle(("up", "down"))):  # each is waited for
         found += [WorkDone(name, 0, 0, 1, items) for name in ("ot_send", "ot_receive")]
-        found.append(WorkDone("transfer", 0, 0, 2, items, bytes=items))
+        found.append(WorkDone("transfer", 0, 0, 2, items, bytes=items, state=state))
     return found
 
 

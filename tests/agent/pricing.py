@@ -46,9 +46,10 @@ class AnalyticPricing:
     def beside_s(self, layers: int) -> float:
         return 1e-4 * layers + 3e-4
 
-    def once(self, work: Iterable[Work]) -> float:
+    def once(self, work: Iterable[Work], *, first: bool) -> float:
         """Of each party, for its HE."""
-        return 1e-5 * len({each.operation in {"encrypt", "decrypt"} for each in work if each.n})
+        parties = len({each.operation in {"encrypt", "decrypt"} for each in work if each.n})
+        return (2e-5 if first else 1e-5) * parties
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
         return CircuitSeconds(self.seconds(work))
@@ -62,7 +63,9 @@ class AnalyticPricing:
 
     def inference(self, plan: Plan) -> float:
         """Every operation, what layers take beside it, and what their HE takes once."""
-        of_work = sum(self.seconds(layer.work) + self.once(layer.work) for layer in plan.layers)
+        of_work = sum(
+            self.seconds(layer.work) + self.once(layer.work, first=layer is plan.layers[0]) for layer in plan.layers
+        )
         return of_work + self.beside_s(len(plan.layers))
 
     def _one(self, work: Work) -> float:

@@ -18,7 +18,7 @@ from autoprivacy.common.errors import Refused
 from autoprivacy.hwprofiles import machine_profile
 from autoprivacy.hwprofiles.machine_profile import WorkDone
 from autoprivacy.models.comparison import Objective
-from autoprivacy.models.layer_model import COLD_PARTS, Correction
+from autoprivacy.models.layer_model import BEGIN_PARTS, COLD_PARTS, Correction
 from autoprivacy.models.link_model import fit_link
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.operation_model import fit_operations
@@ -193,7 +193,7 @@ def test_stated_errors_are_those_of_the_error_model(case: Case) -> None:
 
 
 def prepared(model: MachineModel) -> MachineModel:
-    """The model with what schedule `preprocessed` does, and corrections of it."""
+    """The model with what schedule `preprocessed` does, and corrections of it; its parties begin and wake up slowly."""
     measured = (
         WorkDone("clear_linear", 0, 0, 1, 10_000, 100),
         WorkDone("choose_labels", 0, 0, 1, 1000, 100),
@@ -203,11 +203,19 @@ def prepared(model: MachineModel) -> MachineModel:
     more = [synthetic.sample(replace(work, items=k * work.items), k * 1e-5) for work in measured for k in (1, 2, 4)]
     parts = ("server_clear_s", "server_spill_s", "client_spill_s")
     corrections = [
-        Correction(part, "", 0.0, 1.1, 0.0, 1e-4, 0.0, 1.2, 0.0, 2e-4 * k, 0.0, 9, 0.1, 0.1)
+        Correction(part, "", 0.0, 1.1, 0.0, 1e-4, 0.0, 0.0, 1.2, 0.0, 2e-4 * k, 0.0, 0.0, 9, 0.1, 0.1)
         for k, part in enumerate(parts, 1)
     ]
     cold = [
-        replace(each, cold_s=1e-3, typical_cold=0.7) if each.part in COLD_PARTS else each for each in model.corrections
+        replace(
+            each,
+            cold_s=1e-3 * (each.part in COLD_PARTS),
+            typical_cold=0.7 * (each.part in COLD_PARTS),
+            typical_start_s=3e-4 * (each.part in BEGIN_PARTS),
+            quiet_sleep_s=1e-2 * (each.part == "link_s"),
+            typical_sleep_s=2e-2 * (each.part == "link_s"),
+        )
+        for each in model.corrections
     ]
     return replace(model, operations=(*model.operations, *fit_operations(more)), corrections=(*cold, *corrections))
 
