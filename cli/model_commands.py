@@ -71,7 +71,7 @@ def fit_profile(
 def _show_corrections(what: str, corrections: Sequence[Correction]) -> None:
     table(
         f"corrections from measured layers: {what}",
-        ["part", "kernel", "scale", "cold", "constant", "begin", "layers", "error before", "after"],
+        ["part", "kernel", "scale", "cold", "constant", "begin", "sleep", "layers", "error before", "after"],
         [
             [
                 each.part,
@@ -79,7 +79,7 @@ def _show_corrections(what: str, corrections: Sequence[Correction]) -> None:
                 f"{each.typical_scale:.2f}",
                 f"{each.typical_cold:.2f} of {milliseconds(each.cold_s)}" if each.typical_cold else "",
                 milliseconds(each.typical_per_layer_s),
-                milliseconds(each.typical_start_s) if each.typical_start_s else "",
+                *(milliseconds(once_s) if once_s else "" for once_s in (each.typical_start_s, each.typical_sleep_s)),
                 str(each.layers),
                 f"{each.error_before:.1%}",
                 f"{each.error_after:.1%}",

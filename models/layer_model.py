@@ -75,11 +75,12 @@ CIRCUIT_PARTS: Final = ("client_ot_s", "server_ot_s", "garble_s", "evaluate_s")
 COLD_PARTS: Final = frozenset({*CIRCUIT_PARTS, "link_s"})
 """What starts cold. A search tabulates circuits by layer and the link by message, HE by work: that must be a line."""
 
-SLEEP_S: Final = 0.02
+SLEEP_S: Final = 0.005
 """Whoever waits longer sleeps no deeper.
 
 Messages of layers whose server computes for 20 to 160 ms took 150 to 260 us longer than the same bytes where it
-computes for 2 ms at most, those between lay between (Zen 4 virtual machine, full profile).
+computes for 2 ms at most, those between lay between. Of 3, 5, 10, 20 and 40 ms this errs least on runs left out (Zen 4
+virtual machine, two full profiles).
 """
 
 NOTHING: Final = Seconds(0.0, 0.0)

@@ -9,12 +9,10 @@ import ctypes
 import sys
 from typing import Final
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 """Parameters of mallopt(3) of the GNU C library."""
 
 _MOST: Final = (1 << 31) - 1
-_LARGEST_BLOCK: Final = 32 << 20
-"""Larger blocks are mapped on their own all the same: mallopt takes no higher threshold."""
 
 
 def keep_freed_memory() -> bool:
@@ -25,5 +23,6 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    wanted = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGEST_BLOCK), (_TRIM_THRESHOLD, _MOST))
+    # No block is mapped on its own, whatever its size: a threshold for that can be at most 32 MiB.
+    wanted = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _MOST))
     return all(mallopt(parameter, value) for parameter, value in wanted)

@@ -7,7 +7,17 @@ from scipy.optimize import nnls
 from autoprivacy.common.errors import AutoPrivacyError, UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, ParallelSample, Seconds, WorkDone
-from autoprivacy.models.layer_model import LINK, PARTS, Observation, fit_correction, nonnegative_minimum
+from autoprivacy.models.features import Handled
+from autoprivacy.models.layer_model import (
+    LINK,
+    PARTS,
+    SLEEP_S,
+    Observation,
+    asleep_share,
+    fit_correction,
+    nonnegative_minimum,
+    observations,
+)
 from autoprivacy.models.machine_model import LOOPBACK_ROUND_TRIP_S, MachineModel, corrected, fit
 from tests import synthetic
 
@@ -135,6 +145,47 @@ def test_what_an_inference_takes_to_begin_is_told_from_what_every_message_takes(
     assert link.typical_per_layer_s == pytest.approx(synthetic.SLOWER * 1e-3, rel=0.1)
     assert link.typical_start_s == pytest.approx(synthetic.SLOWER * synthetic.START * 1e-3, rel=0.15)
     assert model.predictor().other(first=False).typical_s == pytest.approx(synthetic.SLOWER * 1e-3, rel=0.01)
+
+
+@pytest.mark.parametrize("where", [LINK, ("server_he_s", "ring")])
+def test_beginning_and_sleeping_are_told_from_what_there_is(where: tuple[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    seen = []
+    for number in range(60):
+        composed = tuple(Seconds(s, s) for s in rng.uniform(5e-5, 2e-3, 4).tolist())
+        behind, first, asleep = 1e-3 * rng.random(), number % 3 == 0, float(rng.random())
+        took = 1.2 * (sum(each.typical_s for each in composed) + behind) + 4 * 3e-5 + 5e-4 * first + 8e-4 * asleep
+        took_s = Seconds(took, took)
+        seen.append(Observation(f"run{number // 3}", composed, took_s, first, Seconds(behind, behind), asleep))
+    found = fit_correction(where, seen)
+    assert found.typical_scale == pytest.approx(1.2, rel=0.02)
+    assert found.typical_per_layer_s == pytest.approx(3e-5, rel=0.2)
+    assert found.start.typical_s == pytest.approx(5e-4, rel=0.05)
+    assert found.asleep(0.5).typical_s == pytest.approx(4e-4, rel=0.05)
+    assert found.error_after < 1e-2
+
+
+def test_a_client_sleeps_while_the_server_computes() -> None:
+    layer = synthetic.layers(1.0, 0.0)[0]
+    taken = {part: each.quiet_s for part, each in layer.components.items()}
+    factor = 0.7 * SLEEP_S / taken["server_he_s"]
+
+    def compose(work: Handled) -> Seconds:
+        return Seconds(factor * synthetic.seconds(work), factor * synthetic.seconds(work))
+
+    (seen,) = observations([layer], compose)[LINK]
+    assert seen.asleep == pytest.approx(0.7)
+    assert asleep_share(layer.work, lambda _: Seconds(SLEEP_S, SLEEP_S)) == 1.0
+
+
+def test_a_message_right_behind_another_is_not_waited_for() -> None:
+    predictor = synthetic.model(scale=1.3, per_layer_s=1e-3).predictor()
+    up, down = (WorkDone("transfer", 0, 0, 1, 50_000, bytes=50_000, state=state) for state in ("up", "down"))
+    alternating = predictor.messages([up, down, up], first=False, asleep=0.0).typical_s
+    behind = predictor.messages([up, down, down], first=False, asleep=0.0).typical_s
+    alone_s = 2e-5  # the synthetic machine's seconds of an empty message
+    assert alternating - behind == pytest.approx(synthetic.SLOWER * (1.3 * alone_s + 1e-3), rel=0.1)
+    assert predictor.behind(down).typical_s == pytest.approx(synthetic.SLOWER * 1.3 * 50_000 * 4e-10, rel=0.1)
 
 
 def test_every_operation_of_a_plan_has_a_part_and_the_link_its_own() -> None:

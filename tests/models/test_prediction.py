@@ -41,11 +41,20 @@ def hidden(layer: LayerPlan) -> float:
     return layer.hidden_share * min(seconds.values())
 
 
+def seconds(layer: LayerPlan) -> list[tuple[Work, float]]:
+    """Each work with its own; of a message right behind another of its direction, what its bytes take."""
+    found, before = [], ""
+    for work in layer.work:
+        behind = work.operation == "transfer" and work.state == before
+        found.append((work, synthetic.seconds(replace(work, calls=0) if behind else work)))
+        before = work.state if work.operation == "transfer" else before
+    return found
+
+
 def test_an_inference_takes_what_its_operations_take(model: MachineModel, planned: Plan) -> None:
-    expected = sum(synthetic.seconds(work) for layer in planned.layers for work in layer.work)
+    assert sum(own != synthetic.seconds(work) for layer in planned.layers for work, own in seconds(layer)) == 1
+    expected = sum(own for layer in planned.layers for _, own in seconds(layer))
     expected -= sum(hidden(layer) for layer in planned.layers)
-    # The server's share of the logits comes right behind its last response.
-    expected -= synthetic.SECONDS_PER_FEATURE["transfer"]["calls"]
     found = predict(planned, Deployment(model, model))
     assert found.quiet_s == pytest.approx(expected, rel=1e-3)
     assert found.latency_s == pytest.approx(model.slowdown_median * synthetic.SLOWER * expected, rel=1e-3)
@@ -54,10 +63,10 @@ def test_an_inference_takes_what_its_operations_take(model: MachineModel, planne
 def test_components_are_those_of_their_operations(model: MachineModel, planned: Plan) -> None:
     for layer in planned.layers:
         expected = dict.fromkeys(Components.__dataclass_fields__, 0.0)
-        for work in layer.work:
+        for work, own in seconds(layer):
             part = synthetic.COMPONENT[work.operation]
             component = "ot_s" if part in {"client_ot_s", "server_ot_s"} else part
-            expected[component] += model.slowdown_median * synthetic.SLOWER * synthetic.seconds(work)
+            expected[component] += model.slowdown_median * synthetic.SLOWER * own
         found = predict_layer(layer, Deployment(model, model)).components
         for name, value in expected.items():
             if name == "overlapped_s":

@@ -11,7 +11,7 @@ import numpy as np
 from autoprivacy.protocol.memory import keep_freed_memory
 
 def used():
-    return [np.ones(3 << 20, np.uint8) for _ in range(30)]
+    return [*(np.ones(3 << 20, np.uint8) for _ in range(30)), np.ones(40 << 20, np.uint8)]
 
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
