@@ -19,10 +19,14 @@ from autoprivacy.protocol.memory import keep_freed_memory
 BLOCK_S: Final = 0.004
 REFERENCE_BLOCK_S: Final = 0.0005
 WARM_UP_BLOCKS: Final = 2
-FEW_CALLS: Final = 2
+FEW_CALLS: Final = 4
 """In a block of so few, a call that takes fresh pages shows: what it needs, others may have left in pieces meanwhile.
 So one comes before it, untimed: of responses over 2 ms, levelled, 4 % of blocks took over 1.5 times as long as the
-least, not 23 % as without (Zen 3)."""
+least, not 23 % as without (Zen 3). A response of 1.8 ms, three to a block, took 2.4 to 2.9 ms in 40 of 42 (Zen 4)."""
+
+LAYOUT_BYTES: Final = 1 << 12
+"""Where operands lie within pages tells by up to a tenth (one sum took 603 and 606 us in two processes of one layout,
+557, 567 and 578 us in three of others). So each process has its own: up to so much is left free before every operand."""
 
 LONG_CALL_S: Final = 0.03
 """What takes longer (keys of a session) is not called twice for that."""
@@ -98,7 +102,10 @@ def measure(
     Memory is kept, as parties of an inference do.
     """
     keep_freed_memory()
-    calls = [workload.prepare() for workload in workloads]
+    room, calls = [], []
+    for workload in workloads:
+        room.append(np.empty(rng.integers(LAYOUT_BYTES), np.uint8))
+        calls.append(workload.prepare())
     sizes = [calls_per_block(call) for call in calls]
     again = [size <= FEW_CALLS and time_block(call, 1) < LONG_CALL_S for call, size in zip(calls, sizes, strict=True)]
     reference = reference_operation()
