@@ -12,6 +12,7 @@ from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import MachineProfile, MeasuredLayer, Seconds
 from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.features import Handled, Key
+from autoprivacy.models.intervals import Spread, conformal_quantile, fit_spread
 from autoprivacy.models.layer_model import (
     LINK,
     OTHER,
@@ -29,7 +30,7 @@ from autoprivacy.models.layer_model import (
     observations,
     uncorrected,
 )
-from autoprivacy.models.operation_model import OperationModel, conformal_quantile, find, fit_operations, is_modelled
+from autoprivacy.models.operation_model import OperationModel, find, fit_operations, is_modelled
 
 SCHEMA_VERSION: Final = 7
 LOOPBACK_ROUND_TRIP_S: Final = 5e-5
@@ -53,7 +54,8 @@ class MachineModel:
 
     Typical seconds are at the machine's quiet speed; `slowdown_median`, `slowdown_p95` say how slow it typically was.
     `layer_errors`, `run_errors` are relative errors of typical times of whole layers and of whole inferences, each
-    predicted with corrections that left its run out. `worker_slowdown` is by number of workers.
+    predicted with corrections that left its run out; `layer_seconds` is what was predicted. `worker_slowdown` is by
+    number of workers.
     """
 
     schema_version: Literal[7]
@@ -66,6 +68,7 @@ class MachineModel:
     corrections: tuple[Correction, ...]
     over_links: tuple[OverLink, ...]
     layer_errors: tuple[float, ...]
+    layer_seconds: tuple[float, ...]
     run_errors: tuple[float, ...]
     worker_slowdown: tuple[tuple[int, float], ...]
 
@@ -104,16 +107,18 @@ class MachineModel:
             self,
             {model.key: model for model in self.operations},
             {(each.part, each.kernel): each for each in self.corrections},
+            fit_spread(self.layer_errors, self.layer_seconds, LAYER_LEVEL),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A machine model with its parts by key."""
+    """A machine model with its parts by key; `layer_spread` is how far layers err."""
 
     model: MachineModel
     operations: dict[Key, OperationModel]
     corrections: dict[Where, Correction]
+    layer_spread: Spread
 
     def operation(self, handled: Handled) -> OperationModel:
         """The model of one operation.
@@ -167,11 +172,6 @@ class Predictor:
         return _begun(found, correction) if first else found
 
     @property
-    def layer_doubt(self) -> float:
-        """Half-width of the relative interval of a layer's time."""
-        return conformal_quantile(self.model.layer_errors, LAYER_LEVEL)
-
-    @property
     def network_doubt(self) -> float:
         """Half-width of the relative interval of a whole inference's time."""
         return conformal_quantile(self.model.run_errors, NETWORK_LEVEL)
@@ -212,6 +212,7 @@ def fit(profile: MachineProfile) -> MachineModel:
         corrections=(),
         over_links=(),
         layer_errors=(),
+        layer_seconds=(),
         run_errors=(),
         worker_slowdown=_worker_slowdown(profile),
     )
@@ -222,7 +223,7 @@ def corrected(model: MachineModel, profile: MachineProfile) -> MachineModel:
     """The model with its operations as they are, corrected anew by the profile's layers and inferences."""
     predictor = replace(model, corrections=()).predictor()
     corrections = fit_corrections(observations(_over(profile.layers), predictor.seconds))
-    layer_errors, run_errors = _left_out_errors(predictor, profile)
+    layers, run_errors = _left_out(predictor, profile)
     round_trips = sorted({each.round_trip_s for each in profile.layers} - {0.0})
     return replace(
         model,
@@ -232,7 +233,8 @@ def corrected(model: MachineModel, profile: MachineProfile) -> MachineModel:
             OverLink(each, fit_over_link(corrections, observations(_over(profile.layers, each), predictor.seconds)))
             for each in round_trips
         ),
-        layer_errors=layer_errors,
+        layer_errors=tuple(predicted / measured - 1 for predicted, measured in layers),
+        layer_seconds=tuple(predicted for predicted, _ in layers),
         run_errors=run_errors,
     )
 
@@ -242,24 +244,24 @@ def _over(layers: Iterable[MeasuredLayer], round_trip_s: float = 0.0) -> list[Me
     return [each for each in layers if each.round_trip_s == round_trip_s]
 
 
-def _left_out_errors(predictor: Predictor, profile: MachineProfile) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Relative errors of typical times of layers and of runs over loopback, with corrections that left out the run."""
+def _left_out(predictor: Predictor, profile: MachineProfile) -> tuple[list[tuple[float, float]], tuple[float, ...]]:
+    """Typical times over loopback, with corrections that left out the run.
+
+    Of layers as predicted and as measured, of whole runs the relative errors.
+    """
     layers = _over(profile.layers)
     seen = observations(layers, predictor.seconds)
-    layer_errors, run_errors = [], []
+    both, run_errors = [], []
     for run in (each for each in profile.runs if each.round_trip_s == 0):
         own = [layer for layer in layers if layer.run == run.name]
         others = {where: [each for each in found if each.run != run.name] for where, found in seen.items()}
         corrections = fit_corrections({where: found for where, found in others.items() if found})
         left = replace(predictor, corrections={(each.part, each.kernel): each for each in corrections})
-        total = 0.0
-        for layer in own:
-            predicted, measured = _with_both(left, layer, first=layer is own[0])
-            layer_errors.append(predicted / measured - 1)
-            total += predicted
+        found = [_with_both(left, layer, first=layer is own[0]) for layer in own]
+        both += found
         if own:
-            run_errors.append(total / run.latency.typical_s - 1)
-    return tuple(layer_errors), tuple(run_errors)
+            run_errors.append(sum(predicted for predicted, _ in found) / run.latency.typical_s - 1)
+    return both, tuple(run_errors)
 
 
 def _with_both(predictor: Predictor, layer: MeasuredLayer, *, first: bool) -> tuple[float, float]:

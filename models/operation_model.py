@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from math import ceil, inf
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,7 @@ from autoprivacy.hwprofiles.machine_profile import Machine, Sample
 from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.candidates import CANDIDATES, LEAST_SAMPLES, Fit, Fitted, fit_analytic
 from autoprivacy.models.features import DESCRIPTION, Handled, Key, description, key_of, matrix, names_of, place
+from autoprivacy.models.intervals import conformal_quantile
 
 HOLD_OUT_SEED: Final = b"autoprivacy: settings that no selection sees"
 HOLD_OUT_SHARE: Final = 0.15
@@ -123,23 +124,6 @@ class OperationModel:
             for name, value, low, high in zip(DESCRIPTION, description(handled), self.low, self.high, strict=True)
             if name in ranged and not low - _SLACK <= value <= high + _SLACK
         )
-
-
-def conformal_quantile(errors: Sequence[float], level: float) -> float:
-    """The absolute error that one more exchangeable error exceeds with probability at most 1 - level.
-
-    With fewer than level / (1 - level) errors the greatest one stands in, doubled.
-
-    >>> conformal_quantile([0.01 * k for k in range(1, 20)], 0.95)
-    0.19
-    >>> conformal_quantile([0.1, -0.2], 0.95)
-    0.4
-    """
-    ordered = sorted(abs(error) for error in errors)
-    if not ordered:
-        return 1.0
-    rank = ceil(round((len(ordered) + 1) * level, 9))
-    return float(ordered[rank - 1] if rank <= len(ordered) else 2 * ordered[-1])
 
 
 def held_out(sample: Sample) -> bool:

@@ -249,7 +249,10 @@ def predict_layer(layer: LayerPlan, deployment: Deployment, *, first: bool = Fal
         ),
     )
     hidden = hidden_s(layer.work, [*(sum(map(quiet, own)) for own in STAGES), tables_s(layer.work, deployment).quiet_s])
-    doubt = max(deployment.server_predictor.layer_doubt, deployment.client_predictor.layer_doubt)
+    # What a link takes makes a layer longer, but what is known of its machines no better.
+    own_s = components.total_s if _is_loopback(deployment) else components.total_s - components.link_s
+    spreads = (deployment.server_predictor.layer_spread, deployment.client_predictor.layer_spread)
+    doubt = max(spread.half_width(own_s / slowdown) for spread in spreads)
     if _beyond(layer.work, deployment):
         doubt *= EXTRAPOLATION
     return LayerPrediction(

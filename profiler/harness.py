@@ -26,7 +26,7 @@ least, not 23 % as without (Zen 3). A response of 1.8 ms, three to a block, took
 
 LAYOUT_BYTES: Final = 1 << 12
 """Where operands lie within pages tells by up to a tenth (one sum took 603 and 606 us in two processes of one layout,
-557, 567 and 578 us in three of others). So each process has its own: up to so much is left free before every operand."""
+557, 567 and 578 us in three others). So each process has its own: up to so much is left free before every operand."""
 
 LONG_CALL_S: Final = 0.03
 """What takes longer (keys of a session) is not called twice for that."""

@@ -10,7 +10,6 @@ from autoprivacy.models.candidates import CANDIDATES, fit_analytic
 from autoprivacy.models.features import Key, description, features, key_of, names_of
 from autoprivacy.models.operation_model import (
     OperationModel,
-    conformal_quantile,
     find,
     fit_operations,
     held_out,
@@ -208,12 +207,6 @@ def test_what_was_not_measured_is_named(models: dict[Key, OperationModel]) -> No
     assert found.beyond(he("to_ntt", 2048, 53)) == ()
     assert found.beyond(he("to_ntt", 32768, 53)) == ("log2 n",)
     assert set(found.beyond(he("to_ntt", 32768, 53, limbs=2))) == {"log2 n", "limbs"}
-
-
-def test_conformal_quantiles_hold_their_level() -> None:
-    rng = np.random.default_rng(1)
-    hits = [abs(rng.normal()) <= conformal_quantile(rng.normal(size=39).tolist(), 0.95) for _ in range(4000)]
-    assert 0.94 < np.mean(hits) < 0.965
 
 
 def test_a_tile_of_transfers_begun_is_a_tile_and_every_gate_of_a_circuit_a_step() -> None:
