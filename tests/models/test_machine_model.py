@@ -185,7 +185,8 @@ def test_a_message_right_behind_another_is_not_waited_for() -> None:
     behind = predictor.messages([up, down, down], first=False, asleep=0.0).typical_s
     alone_s = 2e-5  # the synthetic machine's seconds of an empty message
     assert alternating - behind == pytest.approx(synthetic.SLOWER * (1.3 * alone_s + 1e-3), rel=0.1)
-    assert predictor.behind(down).typical_s == pytest.approx(synthetic.SLOWER * 1.3 * 50_000 * 4e-10, rel=0.1)
+    bytes_s = predictor.correction(LINK).typical_scale * synthetic.SLOWER * 50_000 * 4e-10
+    assert predictor.behind(down).typical_s == pytest.approx(bytes_s, rel=1e-3)
 
 
 def test_every_operation_of_a_plan_has_a_part_and_the_link_its_own() -> None:
