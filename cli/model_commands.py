@@ -71,7 +71,7 @@ def fit_profile(
 def _show_corrections(what: str, corrections: Sequence[Correction]) -> None:
     table(
         f"corrections from measured layers: {what}",
-        ["part", "kernel", "scale", "cold", "constant", "begin", "sleep", "layers", "error before", "after"],
+        ["part", "kernel", "scale", "cold", "constant", "begin", "sleep", "layers", "error, before"],
         [
             [
                 each.part,
@@ -81,8 +81,7 @@ def _show_corrections(what: str, corrections: Sequence[Correction]) -> None:
                 milliseconds(each.typical_per_layer_s),
                 *(milliseconds(once_s) if once_s else "" for once_s in (each.typical_start_s, each.typical_sleep_s)),
                 str(each.layers),
-                f"{each.error_before:.1%}",
-                f"{each.error_after:.1%}",
+                f"{each.error_after:.1%}, {each.error_before:.1%}",
             ]
             for each in corrections
         ],

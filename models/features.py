@@ -101,7 +101,7 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "rotate": _SWITCHING,
     "swap_rows": _SWITCHING,
     "switch_limb": ("calls", "nL", "nS"),
-    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "odd nL", "items nL cold"),
+    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "odd nL", "items nL cold", "items nL colder"),
     "multiply_plain": _LINEAR,
     "multiply_relinearise": (*_SWITCHING, "nLLL"),
     "respond": ("calls", "n", "nL", "nL log n", "nS", "bytes", "items"),
@@ -135,11 +135,13 @@ MAPPED_BYTES: Final = 128 * 1024
 """glibc's default M_MMAP_THRESHOLD: what is larger is mapped afresh by each call, and pays for its page faults."""
 
 
-CACHE_BYTES: Final = 4 << 20
-"""What a core has of its last cache: what inputs of a sum are larger by is read from memory each time.
+CACHES_BYTES: Final = (2 << 20, 6 << 20)
+"""Of a second-level cache, and of what a core has of the last one: what inputs of a sum are larger by is read from
+further away each time.
 
-Of ramps from 1, 4 and 8 MiB and steps at 1 and 6 MiB, what errs least on groups left out of a full profile (Zen 4, two
-cores; sums of our own kernel: 4.2 %, where a step at 1 MiB left 5.2 %).
+Of ramps from 4, from 2 and 6, from 1 and 6, from 2 and from 3 MiB, what errs least on sets left out within the range of
+the others (sums of our own kernel in three full profiles, Zen 4: 2.2 to 2.4 %; from 4 MiB alone 2.2 to 2.7 %), and by
+far on other settings than from 4 MiB alone (`--seed 9`: 2.5 to 3.1 %, not 3.7 to 4.0 %).
 """
 
 WARM_BYTES: Final = 1 << 18
@@ -204,7 +206,8 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "nS": calls * n * _switched(handled),
         "items": items,
         "items nL": items * n * limbs,
-        "items nL cold": items * n * limbs * max(0.0, 1 - CACHE_BYTES / max(1.0, _inputs_bytes(handled))),
+        "items nL cold": items * n * limbs * _share_beyond(CACHES_BYTES[0], handled),
+        "items nL colder": items * n * limbs * _share_beyond(CACHES_BYTES[1], handled),
         "additions nL": (items - calls) * n * limbs,
         "odd nL": _odd(handled) * n * limbs,
         "tiles": calls * ceil(items / calls / TILE) if calls else 0,
@@ -244,9 +247,9 @@ def _ciphertext_bytes(handled: Handled) -> int:
     return 2 * word * handled.n * handled.limbs
 
 
-def _inputs_bytes(handled: Handled) -> float:
-    """The ciphertexts that one sum reads."""
-    return _ciphertext_bytes(handled) * handled.items / max(1, handled.calls)
+def _share_beyond(cache_bytes: int, handled: Handled) -> float:
+    """How much of the ciphertexts that one sum reads a cache does not hold."""
+    return max(0.0, 1 - cache_bytes / max(1.0, _ciphertext_bytes(handled) * handled.items / max(1, handled.calls)))
 
 
 def _switched(handled: Handled) -> int:

@@ -44,8 +44,8 @@ _SLACK: Final = 0.07
 UNLIKE_SETTINGS: Final = 1.1
 """Settings anywhere in the range err by so many times what sets left out do.
 
-From settings of `python -m benchmarks.prediction --seed 9` (298 that the shipped full profile did not hold): with 1.1
-intervals hold 95.3 % of them; two profiles from an hour and two before it would have needed 1.2 and 1.3.
+From 298 settings of `python -m benchmarks.prediction --seed 9`, predicted from two full profiles: with 1.1 intervals
+hold 96.3 and 94.0 % of them.
 """
 
 OPERATION_LEVEL: Final = 0.95

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 import pytest
@@ -6,7 +7,6 @@ from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import parse, to_json
 from autoprivacy.hwprofiles.link_profile import LinkHeader, LinkProfile, LinkSummary
 from autoprivacy.hwprofiles.machine_profile import Seconds, WorkDone
-from autoprivacy.models.layer_model import LINK, OTHER
 from autoprivacy.models.link_model import LinkModel, fit_link
 from autoprivacy.models.machine_model import MachineModel
 from autoprivacy.models.operation_model import EXTRAPOLATION, fit_operations
@@ -41,10 +41,10 @@ def hidden(layer: LayerPlan) -> float:
     return layer.hidden_share * min(seconds.values())
 
 
-def seconds(layer: LayerPlan) -> list[tuple[Work, float]]:
+def seconds(works: Iterable[Work]) -> list[tuple[Work, float]]:
     """Each work with its own; of a message right behind another of its direction, what its bytes take."""
     found, before = [], ""
-    for work in layer.work:
+    for work in works:
         behind = work.operation == "transfer" and work.state == before
         found.append((work, synthetic.seconds(replace(work, calls=0) if behind else work)))
         before = work.state if work.operation == "transfer" else before
@@ -52,8 +52,8 @@ def seconds(layer: LayerPlan) -> list[tuple[Work, float]]:
 
 
 def test_an_inference_takes_what_its_operations_take(model: MachineModel, planned: Plan) -> None:
-    assert sum(own != synthetic.seconds(work) for layer in planned.layers for work, own in seconds(layer)) == 1
-    expected = sum(own for layer in planned.layers for _, own in seconds(layer))
+    assert sum(own != synthetic.seconds(work) for layer in planned.layers for work, own in seconds(layer.work)) == 1
+    expected = sum(own for layer in planned.layers for _, own in seconds(layer.work))
     expected -= sum(hidden(layer) for layer in planned.layers)
     found = predict(planned, Deployment(model, model))
     assert found.quiet_s == pytest.approx(expected, rel=1e-3)
@@ -63,7 +63,7 @@ def test_an_inference_takes_what_its_operations_take(model: MachineModel, planne
 def test_components_are_those_of_their_operations(model: MachineModel, planned: Plan) -> None:
     for layer in planned.layers:
         expected = dict.fromkeys(Components.__dataclass_fields__, 0.0)
-        for work, own in seconds(layer):
+        for work, own in seconds(layer.work):
             part = synthetic.COMPONENT[work.operation]
             component = "ot_s" if part in {"client_ot_s", "server_ot_s"} else part
             expected[component] += model.slowdown_median * synthetic.SLOWER * own
@@ -82,9 +82,8 @@ def test_layers_add_up(corrected: MachineModel, planned: Plan) -> None:
     whole = predict(planned, deployment)
     alone = [predict(replace(planned, layers=(layer,)), deployment) for layer in planned.layers]
     again = len(alone) - 1  # each of these begins an inference of its own
-    predictor, slowdown = corrected.predictor(), corrected.slowdown_median
-    of_link, of_other = (predictor.correction(where).start for where in (LINK, OTHER))
-    start = Seconds(of_link.quiet_s + of_other.quiet_s, of_link.typical_s + of_other.typical_s)
+    slowdown, starts = corrected.slowdown_median, [each.start for each in corrected.corrections]
+    start = Seconds(sum(each.quiet_s for each in starts), sum(each.typical_s for each in starts))
     assert whole.latency_s == pytest.approx(sum(one.latency_s for one in alone) - again * slowdown * start.typical_s)
     assert whole.quiet_s == pytest.approx(sum(one.quiet_s for one in alone) - again * start.quiet_s)
     assert start.quiet_s > 0
@@ -231,7 +230,7 @@ def test_what_is_done_once_or_ahead_is_told_apart(model: MachineModel, agreement
     online = predict(plan(agreement), deployment)
     assert online.offline_s == 0
     assert online.offline == ()
-    once = sum(synthetic.seconds(work) for work in plan(agreement).setup)
+    once = sum(own for _, own in seconds(plan(agreement).setup))
     assert online.setup_s == pytest.approx(model.slowdown_median * synthetic.SLOWER * once, rel=1e-3)
     with pytest.raises(UnmodelledOperation, match=r"spill_write|spill_read|clear_linear"):
         predict(plan(agreement, schedule="preprocessed"), deployment)
