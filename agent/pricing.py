@@ -107,7 +107,7 @@ class DeploymentPricing:
     def beside_s(self, layers: int) -> float:
         """What the client does between operations, and over loopback what the link takes to begin."""
         client, slowdown = self._deployment.client_predictor, self._deployment.slowdown_median
-        begun_s = client.correction(LINK).start.typical_s if self._is_loopback else 0.0
+        begun_s = client.correction(LINK).start.typical_s if self._deployment.far_link is None else 0.0
         first_s, other_s = (client.other(first=first).typical_s for first in (True, False))
         return slowdown * (begun_s + first_s + (layers - 1) * other_s)
 
@@ -120,7 +120,7 @@ class DeploymentPricing:
         works = tuple(work)
         parts = dict.fromkeys((part_of(each), each.kernel) for each in works)
         constants_s = sum(self._constant(where, first=first) for where in parts if where != LINK)
-        return constants_s + (self._asleep_s(works) if self._is_loopback else 0.0)
+        return constants_s + (self._asleep_s(works) if self._deployment.far_link is None else 0.0)
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
         """One garbled layer.
@@ -156,18 +156,14 @@ class DeploymentPricing:
 
     def behind(self, message: Work) -> float:
         """Seconds of a message that follows another one of its direction: it is not waited for."""
-        link = self._deployment.link
-        if link is None or self._is_loopback:
+        link = self._deployment.far_link
+        if link is None:
             return self._deployment.slowdown_median * self._deployment.client_predictor.behind(message).typical_s
         return link.message(message.bytes, up=message.state == "up", waited_for=False).typical_s
 
     def inference(self, plan: Plan) -> float:
         """Seconds of a whole inference."""
         return predict(plan, self._deployment).latency_s
-
-    @property
-    def _is_loopback(self) -> bool:
-        return self._deployment.link is None or self._deployment.link.loopback
 
     def _constant(self, where: Where, *, first: bool) -> float:
         correction = self._deployment.predictor(where[0]).correction(where)
@@ -200,8 +196,9 @@ class DeploymentPricing:
         return known
 
     def _made(self, work: Work) -> float:
-        if work.operation == "transfer" and self._deployment.link is not None and not self._is_loopback:
-            return self._deployment.link.message(work.bytes, up=work.state == "up").typical_s
+        link = self._deployment.far_link
+        if work.operation == "transfer" and link is not None:
+            return link.message(work.bytes, up=work.state == "up").typical_s
         where = part_of(work), work.kernel
         correction = self._deployment.predictor(where[0]).correction(where)
         seconds = self._seconds(work, where[0]).typical_s

@@ -55,11 +55,11 @@ class Document:
             "targets": targets,
         }
 
-    def finish(self, options: Namespace) -> None:
-        """Print the figures, or all of it with --json; keep a full run in benchmarks/results."""
+    def finish(self, options: Namespace, file: Path | None = None) -> None:
+        """Print the figures, or all of it with --json; keep a full run in `file`, by default in benchmarks/results."""
         text = json.dumps(self.as_json(), indent=1) + "\n"
         if not self.quick:
-            result_file(self.benchmark).write_text(text, encoding="utf-8")
+            (file or result_file(self.benchmark)).write_text(text, encoding="utf-8")
         if options.json:
             print(text, end="")
             return

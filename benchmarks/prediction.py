@@ -6,7 +6,8 @@ Without `--profile` this machine is profiled first (depth `full`; `quick` with -
 policies of one network interleaved in random order, fresh processes for every network. Quiet times are compared with
 quiet ones, typical ones with typical ones at the machine's quiet speed. Settings come from a seeded generator
 (`unseen.py`); `--seed` takes others, to develop models on; only the committed seed is kept as a result. `--measured
-FILE` predicts again what a result file holds, and measures nothing.
+FILE` predicts again what a result file holds, of whichever seed and machine, and measures nothing; a result of the
+committed seed goes back to that file.
 """
 
 import json
@@ -202,7 +203,7 @@ def main() -> None:
     options = _options()
     document = Document("prediction", options.quick or options.seed != SEED, TARGETS)
     load, started = os.getloadavg()[0], time.monotonic()
-    if options.held:
+    if options.measured:
         known, jobs = options.held["context"]["measured"], options.held["context"]["jobs"]
         document.conditions |= options.held["conditions"]
     else:
@@ -230,10 +231,10 @@ def main() -> None:
     document.conditions.setdefault("seconds", round(time.monotonic() - started))
     add_figures(document, jobs, known, profile)
     document.context |= {"jobs": jobs, "measured": known}
-    document.finish(options)
+    document.finish(options, options.measured)
     if options.out:
         options.out.write_text(json.dumps(document.as_json()), encoding="utf-8")
-    if not document.quick and not options.held:
+    if not document.quick and not options.measured:
         PARTIAL.unlink(missing_ok=True)
         shutil.rmtree(_OWN_PROFILE, ignore_errors=True)
 
@@ -249,17 +250,20 @@ def _options() -> Namespace:
     parser.add_argument("--out", type=Path, help="also write the document here")
     options = parser.parse_args()
     try:
-        options.held = options.measured and json.loads(options.measured.read_text(encoding="utf-8"))
-        if options.profile:
-            machine_profile.find(options.profile)
-    except (BadInput, OSError, ValueError) as error:
+        if options.measured:
+            options.held = json.loads(options.measured.read_text(encoding="utf-8"))
+            options.seed = options.held["conditions"]["seed"]
+        options.profile = options.profile and machine_profile.find(options.profile)
+    except BadInput as error:
         parser.error(str(error))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"--measured {options.measured}: no result of this benchmark ({error})")
     return options
 
 
 def _profile(options: Namespace) -> MachineProfile:
     if options.profile:
-        return machine_profile.find(options.profile)
+        return options.profile  # type: ignore[no-any-return] # argparse's namespace
     folder = _OWN_PROFILE
     if options.quick:
         with tempfile.TemporaryDirectory() as text:

@@ -11,6 +11,9 @@ from autoprivacy.common.records import record
 MORE_S: Final = (0.0, 0.25e-3, 0.5e-3, 1e-3, 2e-3, 4e-3, 8e-3)
 """At how many seconds an interval may be twice as wide as that of something long."""
 
+LEAST_S: Final = 1e-5
+"""What takes less is as uncertain as if it took so long."""
+
 
 def conformal_quantile(errors: Sequence[float], level: float) -> float:
     """The absolute error that one more exchangeable error exceeds with probability at most 1 - level.
@@ -27,10 +30,6 @@ def conformal_quantile(errors: Sequence[float], level: float) -> float:
         return 1.0
     rank = ceil(round((len(ordered) + 1) * level, 9))
     return float(ordered[rank - 1] if rank <= len(ordered) else 2 * ordered[-1])
-
-
-LEAST_S: Final = 1e-5
-"""What takes less is as uncertain as if it took so long."""
 
 
 @record

@@ -11,8 +11,8 @@ operation: it is per_layer_s and start_s alone. A message right behind another o
 receiver awake: it takes what its bytes take beyond an empty message, and nothing once. A client that waits long for
 the server's HE sleeps, and wakes up late: up to `sleep_s` more a layer, in proportion to the wait up to SLEEP_S. Of
 circuits, transfers and messages the first `cold_s` take longer than the rest: small ones run cold, large ones at the
-speed of a loop. It is fitted to relative errors and drawn towards scale = 1, cold = 0, per_layer_s = 0, start_s = 0 by
-a ridge of strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and
+speed of a loop. It is fitted to relative errors and drawn towards scale = 1 and all else = 0 by a ridge of
+strength `pull`. The pull, and the quantile of what was seen that is `cold_s`, are those of `PULLS` and
 `COLD` that err least on runs left out whole; infinity, no correction, is one of them, so that few layers do not make it
 worse.
 
@@ -104,7 +104,7 @@ def part_of(handled: Handled) -> str:
 
 
 Composed = TypeVar("Composed", float, NDArray[np.float64])
-Some = TypeVar("Some", bound=Handled)
+AnyWork = TypeVar("AnyWork", bound=Handled)
 
 
 @record
@@ -202,16 +202,16 @@ def by_part(work: Iterable[Handled]) -> dict[Where, list[Handled]]:
     return dict(found)
 
 
-def added(work: Iterable[Some], compose: Callable[[Some], Seconds]) -> Seconds:
+def added(work: Iterable[AnyWork], compose: Callable[[AnyWork], Seconds]) -> Seconds:
     """The sum of what works take."""
     seconds = [compose(each) for each in work]
     return Seconds(sum(each.quiet_s for each in seconds), sum(each.typical_s for each in seconds))
 
 
-def apart(messages: Sequence[Some]) -> tuple[list[Some], list[Some]]:
+def apart(messages: Sequence[AnyWork]) -> tuple[list[AnyWork], list[AnyWork]]:
     """Those that are waited for, and those right behind another of their direction."""
     turns = [True, *(one.state != before.state for before, one in pairwise(messages))]
-    found: tuple[list[Some], list[Some]] = ([], [])
+    found: tuple[list[AnyWork], list[AnyWork]] = ([], [])
     for message, turn in zip(messages, turns, strict=True):
         found[0 if turn else 1].append(message)
     return found
@@ -223,7 +223,7 @@ def beyond_empty(message: Handled, compose: Compose) -> Seconds:
     return Seconds(max(0.0, full.quiet_s - empty.quiet_s), max(0.0, full.typical_s - empty.typical_s))
 
 
-def asleep_share(work: Iterable[Some], compose: Callable[[Some], Seconds]) -> float:
+def asleep_share(work: Iterable[AnyWork], compose: Callable[[AnyWork], Seconds]) -> float:
     """For which share of SLEEP_S a layer's client waits for the server's HE."""
     return min(1.0, added((each for each in work if part_of(each) == "server_he_s"), compose).typical_s / SLEEP_S)
 

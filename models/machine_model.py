@@ -40,9 +40,10 @@ LAYER_LEVEL: Final = 0.95
 UNLIKE_TIMES: Final = 1.6
 """Layers at another time err by so many times what layers left out of one profile do.
 
-Neighbours of a shared machine change what small layers typically take: by 10 to 15 % between two profiles forty minutes
-apart (Zen 4). Of layers of `python -m benchmarks.prediction --seed 9`, predicted from four measurements of a profile's
-layers, 95 % lay within 1.3, 1.6, 1.7 and 1.9 times; their mean is 1.6.
+Between two profiles forty minutes apart small layers typically took 10 to 15 % less, their quiet times 2 to 4 % (Zen 4
+virtual machine; the reference operation did not tell them apart). Of layers of `python -m benchmarks.prediction --seed
+9`, predicted from four measurements of a profile's layers, 95 % lay within 1.3, 1.6, 1.7 and 1.9 times; their mean is
+1.6.
 """
 
 NETWORK_LEVEL: Final = 0.8

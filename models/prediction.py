@@ -50,9 +50,14 @@ class Deployment:
         return self.client.over(self.round_trip_s).predictor()
 
     @property
+    def far_link(self) -> LinkModel | None:
+        """The link, unless it is a machine's own loopback."""
+        return None if self.link is None or self.link.loopback else self.link
+
+    @property
     def round_trip_s(self) -> float:
         """Of an empty message and its answer; 0 over loopback."""
-        return 0.0 if self.link is None or self.link.loopback else 2 * self.link.half_trip.typical_s
+        return 0.0 if self.far_link is None else 2 * self.far_link.half_trip.typical_s
 
     def predictor(self, part: str) -> Predictor:
         """The model of the machine that decides a part."""
@@ -188,11 +193,11 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment, *, first: bool =
             before = found.get(part, Seconds(0.0, 0.0))
             found[part] = Seconds(before.quiet_s + seconds.quiet_s, before.typical_s + seconds.typical_s)
     if transfers := [each for each in works if each.operation == "transfer"]:
-        if deployment.link is None or deployment.link.loopback:
+        if deployment.far_link is None:
             asleep = asleep_share(works, deployment.server_predictor.seconds)
             found["link_s"] = deployment.client_predictor.messages(transfers, first=first, asleep=asleep)
         else:
-            found["link_s"] = _over(deployment.link, transfers)
+            found["link_s"] = _over(deployment.far_link, transfers)
     return found
 
 
@@ -208,8 +213,8 @@ def _over(link: LinkModel, transfers: list[Work]) -> Seconds:
 
 def tables_s(work: Iterable[Work], deployment: Deployment) -> Seconds:
     """Seconds that a link's rate takes for garbled tables; over loopback the machines' own work is all there is."""
-    link = deployment.link
-    if link is None or link.loopback:
+    link = deployment.far_link
+    if link is None:
         return Seconds(0.0, 0.0)
     return added((each for each in work if each.operation == "garble"), lambda each: link.down(each.bytes))
 
@@ -240,7 +245,7 @@ def predict_layer(layer: LayerPlan, deployment: Deployment, *, first: bool = Fal
         ot_s=typical("client_ot_s", "server_ot_s"),
         garble_s=typical("garble_s"),
         evaluate_s=typical("evaluate_s"),
-        link_s=slowdown * link_s if _is_loopback(deployment) else link_s,
+        link_s=slowdown * link_s if deployment.far_link is None else link_s,
         clear_s=typical("server_clear_s"),
         spill_s=typical("server_spill_s", "client_spill_s"),
         other_s=typical("other_s"),
@@ -250,7 +255,7 @@ def predict_layer(layer: LayerPlan, deployment: Deployment, *, first: bool = Fal
     )
     hidden = hidden_s(layer.work, [*(sum(map(quiet, own)) for own in STAGES), tables_s(layer.work, deployment).quiet_s])
     # What a link takes makes a layer longer, but what is known of its machines no better.
-    own_s = components.total_s if _is_loopback(deployment) else components.total_s - components.link_s
+    own_s = components.total_s - (0.0 if deployment.far_link is None else components.link_s)
     spreads = (deployment.server_predictor.layer_spread, deployment.client_predictor.layer_spread)
     doubt = max(spread.half_width(own_s / slowdown) for spread in spreads)
     if _beyond(layer.work, deployment):
@@ -313,10 +318,10 @@ def predict(plan: Plan, deployment: Deployment) -> Prediction:
 def _busy_s(plan: Plan, quiet_s: float, deployment: Deployment) -> float:
     """A spell slows machines down, and what their own loopback takes; any other link is as before."""
     slowdown = max(deployment.server.slowdown_p95, deployment.client.slowdown_p95)
-    if deployment.link is None or deployment.link.loopback:
+    if deployment.far_link is None:
         return slowdown * quiet_s
     works = (work for layer in plan.layers for work in layer.work if work.operation == "transfer")
-    link_s = min(quiet_s, _over(deployment.link, list(works)).quiet_s)
+    link_s = min(quiet_s, _over(deployment.far_link, list(works)).quiet_s)
     return slowdown * (quiet_s - link_s) + link_s
 
 
@@ -331,15 +336,11 @@ def _piece_bytes(layer: LayerPlan) -> int:
     )
 
 
-def _is_loopback(deployment: Deployment) -> bool:
-    return deployment.link is None or deployment.link.loopback
-
-
 def _beyond(works: Iterable[Work], deployment: Deployment) -> set[str]:
     """What of some work lies beyond what was measured: operation, and in what."""
     found = set()
     for work in works:
-        if work.operation == "transfer" and not _is_loopback(deployment):
+        if work.operation == "transfer" and deployment.far_link is not None:
             continue
         model = deployment.predictor(part_of(work)).operation(work)
         if work.operation == "respond" and model.variant != work.privacy:

@@ -22,7 +22,8 @@ WARM_UP_BLOCKS: Final = 2
 FEW_CALLS: Final = 4
 """In a block of so few, a call that takes fresh pages shows: what it needs, others may have left in pieces meanwhile.
 So one comes before it, untimed: of responses over 2 ms, levelled, 4 % of blocks took over 1.5 times as long as the
-least, not 23 % as without (Zen 3). A response of 1.8 ms, three to a block, took 2.4 to 2.9 ms in 40 of 42 (Zen 4)."""
+least, not 23 % as without (Zen 3). With 2 here, 7.4 % of blocks of calls of 0.9 to 2 ms took over 1.25 times the least
+(one response of 1.8 ms took 2.4 and more in 40 of 42), with 4 and layouts that differ 3.6 % (1 of 42; Zen 4)."""
 
 LAYOUT_BYTES: Final = 1 << 12
 """Where operands lie within pages tells by up to a tenth (one sum took 603 and 606 us in two processes of one layout,

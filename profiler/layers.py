@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -25,9 +25,8 @@ from autoprivacy.common.records import to_json
 from autoprivacy.hwprofiles.samples import ChosenSet, LayerShape, MeasuredLayer, MeasuredRun, Seconds, WorkDone
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import QuantisedNetwork, Stage
-from autoprivacy.profiler import random_networks
 from autoprivacy.profiler.machine import on_core
-from autoprivacy.profiler.random_networks import INPUT_BITS, convolution, linear
+from autoprivacy.profiler.random_networks import INPUT_BITS, chain, convolution, linear
 from autoprivacy.profiler.spells import CLIENT_CORE, SERVER_CORE, Slowdown, Spells, busy_s, levelled
 from autoprivacy.profiler.statistics import quiet, typical
 from autoprivacy.protocol.agreeing import agree, linear_shape
@@ -44,7 +43,7 @@ from autoprivacy.protocol.transport import Route, load_key, new_key
 
 INFERENCES: Final = 24
 LINKED_INFERENCES: Final = 12
-LEAST_INFERENCES: Final = 4
+LEAST_INFERENCES: Final = 6
 WARM_UP: Final = 3
 NETWORK_S: Final = 4.0
 """A network whose inferences are slow gets fewer of them, so that it takes about so long."""
@@ -194,7 +193,7 @@ def _network(
     sets: list[SetWidths],
     privacy: str,
 ) -> Profiled:
-    network = random_networks.chain(name, stages, bits)
+    network = chain(name, stages, bits)
     return network, agree(network, _policy(network, bits, sets, privacy))
 
 
@@ -248,7 +247,7 @@ def measure_layers(
             ]
     runs: list[MeasuredRun] = []
     layers: list[MeasuredLayer] = []
-    for session in chain.from_iterable(groups):
+    for session in (each for group in groups for each in group):
         named, over = (session.name, session.agreement), session.round_trip_s
         planned = plan_network(session.network, session.agreement).layers
         runs.append(replace(measured_run(*named, planned, done[session.name]), round_trip_s=over))
@@ -281,8 +280,8 @@ def _run_group(
         ]
         spells = Spells()
         stack.enter_context(on_core(CLIENT_CORE))  # relays of links, processes by now, stay where they like
-        most = [(INFERENCES if each.link is None else LINKED_INFERENCES) // PASSES[depth] for each in group]
-        return _inferences(clients, most, NETWORK_S / PASSES[depth], spells, after_session), spells.during()
+        most = [INFERENCES if session.link is None else LINKED_INFERENCES for session in group]
+        return _inferences(clients, most, PASSES[depth], spells, after_session), spells.during()
 
 
 def _client(session: _Session, address: str, key: bytes) -> Client:
@@ -312,9 +311,12 @@ class Done:
 
 
 def _inferences(
-    clients: Sequence[Client], most: Sequence[int], budget_s: float, spells: Spells, after_session: Callable[[], None]
+    clients: Sequence[Client], most: Sequence[int], passes: int, spells: Spells, after_session: Callable[[], None]
 ) -> list[list[_Turn]]:
-    """By client what it did, at `most` so many inferences or as many as take `budget_s`; each with its number."""
+    """By client what it did in one of so many passes, each inference with its number.
+
+    In all passes together it is at `most` so many inferences or, where they are slow, fewer.
+    """
     rng = np.random.default_rng(SEED)
     images = [rng.integers(0, 1 << INPUT_BITS, client.agreement.input_shape).astype(float) for client in clients]
     turns: list[int] = []
@@ -323,7 +325,7 @@ def _inferences(
         for _ in range(WARM_UP):
             client.infer(image)
         each_s = (time.monotonic() - started) / WARM_UP
-        turns += [index] * min(most[index], max(LEAST_INFERENCES, int(budget_s / each_s)))
+        turns += [index] * ceil(min(most[index], max(LEAST_INFERENCES, int(NETWORK_S / each_s))) / passes)
     done: list[list[_Turn]] = [[] for _ in clients]
     spells.look()
     for index in rng.permutation(turns).tolist():
