@@ -265,7 +265,9 @@ class _Maker:
         alone = self._facts.alone or self._pricing.objective == "online"
         work = plan_layer(layer, alone=alone, nonzero=layout.nonzero(weight), privacy=kind).work
         other = [each for each in work if not _answers(each)]
-        fixed, first = self._pricing.seconds(other), self._facts.name == self._coupling.layers[0]
+        first = self._facts.name == self._coupling.layers[0]
+        fixed = self._pricing.seconds(other) + self._pricing.once(work, first=first)
+        waited_s = self._pricing.waited_s(other)
         sizes = Counter(layout.response_sizes.tolist())
         found = []
         for response in responses:
@@ -275,8 +277,8 @@ class _Maker:
                 for each in work
                 if _answers(each)
             ]
-            once_s = self._pricing.once([*other, *answers], first=first)
-            found.append(fixed + self._pricing.seconds(answers) + once_s)
+            asleep_s = self._pricing.asleep_s(waited_s + self._pricing.waited_s(answers))
+            found.append(fixed + self._pricing.seconds(answers) + asleep_s)
         return found
 
     def _coefficient_tiles(self, set_choice: SetChoice, w: int, limbs: int) -> _Tiles:

@@ -16,7 +16,7 @@ from autoprivacy.agent.problem import Floats
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.hwprofiles.machine_profile import Seconds
 from autoprivacy.models.comparison import Objective
-from autoprivacy.models.layer_model import CIRCUIT_PARTS, LINK, Where, asleep_share, part_of
+from autoprivacy.models.layer_model import CIRCUIT_PARTS, LINK, Where, part_of, waited_s
 from autoprivacy.models.prediction import Deployment, predict, tables_s
 from autoprivacy.protocol.plan import Plan, Work, table_pieces
 
@@ -64,6 +64,14 @@ class Pricing(Protocol):
 
         Of the `first` layer also what they take to begin.
         """
+        ...
+
+    def waited_s(self, work: Iterable[Work]) -> float:
+        """Seconds for which a client waits for the HE of some work; `asleep_s` prices that."""
+        ...
+
+    def asleep_s(self, waited_s: float) -> float:
+        """Seconds that a layer takes more because its client waited so long for the server's HE."""
         ...
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
@@ -117,10 +125,19 @@ class DeploymentPricing:
 
     def once(self, work: Iterable[Work], *, first: bool) -> float:
         """Seconds that the parts of some work take once a layer, and the `first` to begin; the link's apart."""
-        works = tuple(work)
-        parts = dict.fromkeys((part_of(each), each.kernel) for each in works)
-        constants_s = sum(self._constant(where, first=first) for where in parts if where != LINK)
-        return constants_s + (self._asleep_s(works) if self._deployment.far_link is None else 0.0)
+        parts = dict.fromkeys((part_of(each), each.kernel) for each in work)
+        return sum(self._constant(where, first=first) for where in parts if where != LINK)
+
+    def waited_s(self, work: Iterable[Work]) -> float:
+        """Seconds for which a client waits for the HE of some work."""
+        return waited_s(work, lambda each: self._seconds(each, "server_he_s"))
+
+    def asleep_s(self, waited_s: float) -> float:
+        """Seconds that loopback takes more because the client waited so long; another link is priced as it is."""
+        if self._deployment.far_link is not None:
+            return 0.0
+        correction = self._deployment.client_predictor.correction(LINK)
+        return self._deployment.slowdown_median * correction.asleep(waited_s).typical_s
 
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
         """One garbled layer.
@@ -169,12 +186,6 @@ class DeploymentPricing:
         correction = self._deployment.predictor(where[0]).correction(where)
         once_s = correction.typical_per_layer_s + (correction.typical_start_s if first else 0.0)
         return self._deployment.slowdown_median * once_s
-
-    def _asleep_s(self, works: Iterable[Work]) -> float:
-        """Seconds that loopback takes more because the client waited for the server's HE."""
-        share = asleep_share(works, lambda work: self._seconds(work, "server_he_s"))
-        correction = self._deployment.client_predictor.correction(LINK)
-        return self._deployment.slowdown_median * correction.asleep(share).typical_s
 
     def _seconds(self, work: Work, part: str) -> Seconds:
         """By itself, in a loop."""

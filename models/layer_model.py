@@ -144,8 +144,9 @@ class Correction:
         """What the first layer of an inference takes more."""
         return Seconds(min(self.quiet_start_s, self.typical_start_s), self.typical_start_s)
 
-    def asleep(self, share: float) -> Seconds:
-        """What a layer takes more whose client sleeps for this share of SLEEP_S."""
+    def asleep(self, waited_s: float) -> Seconds:
+        """What a layer takes more whose client waits so long for the server."""
+        share = min(1.0, waited_s / SLEEP_S)
         return Seconds(share * min(self.quiet_sleep_s, self.typical_sleep_s), share * self.typical_sleep_s)
 
     def typical_s(self, composed_s: Composed) -> Composed:
@@ -178,7 +179,7 @@ class Observation:
     """One part of one measured layer: what its operations add up to, and what it took; `run` is left out whole.
 
     Of the link it is what every message that is waited for would take, what bytes of those `behind` others take, and
-    for which share of SLEEP_S the client is `asleep`; `first` is the first layer of its run.
+    for how long its client waits for the server's HE; `first` is the first layer of its run.
     """
 
     run: str
@@ -186,7 +187,7 @@ class Observation:
     measured: Seconds
     first: bool = False
     behind: Seconds = NOTHING
-    asleep: float = 0.0
+    waited_s: float = 0.0
 
 
 Where: TypeAlias = tuple[str, str]
@@ -223,9 +224,9 @@ def beyond_empty(message: Handled, compose: Compose) -> Seconds:
     return Seconds(max(0.0, full.quiet_s - empty.quiet_s), max(0.0, full.typical_s - empty.typical_s))
 
 
-def asleep_share(work: Iterable[AnyWork], compose: Callable[[AnyWork], Seconds]) -> float:
-    """For which share of SLEEP_S a layer's client waits for the server's HE."""
-    return min(1.0, added((each for each in work if part_of(each) == "server_he_s"), compose).typical_s / SLEEP_S)
+def waited_s(work: Iterable[AnyWork], compose: Callable[[AnyWork], Seconds]) -> float:
+    """Seconds for which a layer's client waits for the server's HE."""
+    return added((each for each in work if part_of(each) == "server_he_s"), compose).typical_s
 
 
 def hidden_s(work: Sequence[Handled], stages: Sequence[float]) -> float:
@@ -247,8 +248,8 @@ def observations(layers: Iterable[MeasuredLayer], compose: Compose) -> dict[Wher
                 waited_for, followers = apart(work)
                 composed = tuple(map(compose, waited_for))
                 behind = added(followers, lambda each: beyond_empty(each, compose))
-                asleep = asleep_share(layer.work, compose)
-                found[where].append(Observation(layer.run, composed, measured, first, behind, asleep))
+                waited = waited_s(layer.work, compose)
+                found[where].append(Observation(layer.run, composed, measured, first, behind, waited))
             else:
                 found[where].append(Observation(layer.run, (added(work, compose),), measured, first))
         if OTHER[0] in layer.components:
@@ -321,7 +322,7 @@ class _Rows:
         columns[:, 0] += [getattr(each.behind, f"{statistic}_s") for each in seen]
         if toward.part in BEGIN_PARTS:
             columns[:, 3] = [each.first for each in seen]
-        columns[:, 4] = [each.asleep for each in seen]
+        columns[:, 4] = [min(1.0, each.waited_s / SLEEP_S) for each in seen]
         unit_s = float(np.median(measured / columns[:, 2]))
         known = [getattr(toward, f"{statistic}_{name}") for name in _NAMES]
         runs = np.unique([each.run for each in seen], return_inverse=True)[1]

@@ -20,7 +20,6 @@ from autoprivacy.models.layer_model import (
     Where,
     added,
     apart,
-    asleep_share,
     between,
     beyond_empty,
     by_part,
@@ -29,6 +28,7 @@ from autoprivacy.models.layer_model import (
     hidden_s,
     observations,
     uncorrected,
+    waited_s,
 )
 from autoprivacy.models.operation_model import OperationModel, find, fit_operations, is_modelled
 
@@ -157,15 +157,15 @@ class Predictor:
                 found[where] = _begun(seconds, correction) if first else seconds
         return found
 
-    def messages(self, work: Iterable[Handled], *, first: bool, asleep: float) -> Seconds:
+    def messages(self, work: Iterable[Handled], *, first: bool, waited_s: float) -> Seconds:
         """Corrected seconds of a layer's messages over this machine's loopback; `first` of an inference.
 
-        `asleep` is for which share of SLEEP_S the client waits for the server's HE.
+        `waited_s` is for how long the client waits for the server's HE.
         """
         correction = self.correction(LINK)
         waited_for, followers = apart(list(work))
         seconds = [*(correction(self.seconds(each)) for each in waited_for), *map(self.behind, followers)]
-        seconds.append(correction.asleep(asleep))
+        seconds.append(correction.asleep(waited_s))
         found = Seconds(sum(each.quiet_s for each in seconds), sum(each.typical_s for each in seconds))
         return _begun(found, correction) if first else found
 
@@ -277,7 +277,7 @@ def _with_both(predictor: Predictor, layer: MeasuredLayer, *, first: bool) -> tu
     """Typical seconds of a measured layer as predicted, and as measured."""
     messages = [work for work in layer.work if work.operation == "transfer"]
     parts = predictor.layer(layer.work, first=first) | {
-        LINK: predictor.messages(messages, first=first, asleep=asleep_share(layer.work, predictor.seconds)),
+        LINK: predictor.messages(messages, first=first, waited_s=waited_s(layer.work, predictor.seconds)),
         OTHER: predictor.other(first=first),
     }
     predicted: dict[str, float] = {}

@@ -13,7 +13,7 @@ from math import ceil
 
 from autoprivacy.common.records import record
 from autoprivacy.hwprofiles.machine_profile import Seconds
-from autoprivacy.models.layer_model import added, apart, asleep_share, hidden_s, part_of
+from autoprivacy.models.layer_model import added, apart, hidden_s, part_of, waited_s
 from autoprivacy.models.link_model import LinkModel
 from autoprivacy.models.machine_model import MachineModel, Predictor
 from autoprivacy.models.operation_model import EXTRAPOLATION
@@ -194,8 +194,8 @@ def layer_seconds(work: Iterable[Work], deployment: Deployment, *, first: bool =
             found[part] = Seconds(before.quiet_s + seconds.quiet_s, before.typical_s + seconds.typical_s)
     if transfers := [each for each in works if each.operation == "transfer"]:
         if deployment.far_link is None:
-            asleep = asleep_share(works, deployment.server_predictor.seconds)
-            found["link_s"] = deployment.client_predictor.messages(transfers, first=first, asleep=asleep)
+            waited = waited_s(works, deployment.server_predictor.seconds)
+            found["link_s"] = deployment.client_predictor.messages(transfers, first=first, waited_s=waited)
         else:
             found["link_s"] = _over(deployment.far_link, transfers)
     return found

@@ -51,6 +51,12 @@ class AnalyticPricing:
         parties = len({each.operation in {"encrypt", "decrypt"} for each in work if each.n})
         return (2e-5 if first else 1e-5) * parties
 
+    def waited_s(self, work: Iterable[Work]) -> float:
+        return sum(self._one(each) for each in work if each.operation == "weighted_sum")
+
+    def asleep_s(self, waited_s: float) -> float:
+        return min(1e-4, waited_s)
+
     def circuit(self, work: Iterable[Work]) -> CircuitSeconds:
         return CircuitSeconds(self.seconds(work))
 
@@ -63,10 +69,11 @@ class AnalyticPricing:
 
     def inference(self, plan: Plan) -> float:
         """Every operation, what layers take beside it, and what their HE takes once."""
-        of_work = sum(
-            self.seconds(layer.work) + self.once(layer.work, first=layer is plan.layers[0]) for layer in plan.layers
-        )
-        return of_work + self.beside_s(len(plan.layers))
+        found = self.beside_s(len(plan.layers))
+        for layer in plan.layers:
+            found += self.seconds(layer.work) + self.once(layer.work, first=layer is plan.layers[0])
+            found += self.asleep_s(self.waited_s(layer.work))
+        return found
 
     def _one(self, work: Work) -> float:
         if work.operation in HE_US:

@@ -13,10 +13,10 @@ from autoprivacy.models.layer_model import (
     PARTS,
     SLEEP_S,
     Observation,
-    asleep_share,
     fit_correction,
     nonnegative_minimum,
     observations,
+    waited_s,
 )
 from autoprivacy.models.machine_model import LOOPBACK_ROUND_TRIP_S, MachineModel, corrected, fit
 from tests import synthetic
@@ -153,15 +153,16 @@ def test_beginning_and_sleeping_are_told_from_what_there_is(where: tuple[str, st
     seen = []
     for number in range(60):
         composed = tuple(Seconds(s, s) for s in rng.uniform(5e-5, 2e-3, 4).tolist())
-        behind, first, asleep = 1e-3 * rng.random(), number % 3 == 0, float(rng.random())
-        took = 1.2 * (sum(each.typical_s for each in composed) + behind) + 4 * 3e-5 + 5e-4 * first + 8e-4 * asleep
-        took_s = Seconds(took, took)
-        seen.append(Observation(f"run{number // 3}", composed, took_s, first, Seconds(behind, behind), asleep))
+        behind, first, waited = 1e-3 * rng.random(), number % 3 == 0, 1.5 * SLEEP_S * float(rng.random())
+        took = 1.2 * (sum(each.typical_s for each in composed) + behind) + 4 * 3e-5 + 5e-4 * first
+        took += 8e-4 * min(1.0, waited / SLEEP_S)
+        both, taken = Seconds(behind, behind), Seconds(took, took)
+        seen.append(Observation(f"run{number // 3}", composed, taken, first, both, waited))
     found = fit_correction(where, seen)
     assert found.typical_scale == pytest.approx(1.2, rel=0.02)
     assert found.typical_per_layer_s == pytest.approx(3e-5, rel=0.2)
     assert found.start.typical_s == pytest.approx(5e-4, rel=0.05)
-    assert found.asleep(0.5).typical_s == pytest.approx(4e-4, rel=0.05)
+    assert found.asleep(0.5 * SLEEP_S).typical_s == pytest.approx(4e-4, rel=0.05)
     assert found.error_after < 1e-2
 
 
@@ -174,15 +175,14 @@ def test_a_client_sleeps_while_the_server_computes() -> None:
         return Seconds(factor * synthetic.seconds(work), factor * synthetic.seconds(work))
 
     (seen,) = observations([layer], compose)[LINK]
-    assert seen.asleep == pytest.approx(0.7)
-    assert asleep_share(layer.work, lambda _: Seconds(SLEEP_S, SLEEP_S)) == 1.0
+    assert seen.waited_s == waited_s(layer.work, compose) == pytest.approx(0.7 * SLEEP_S)
 
 
 def test_a_message_right_behind_another_is_not_waited_for() -> None:
     predictor = synthetic.model(scale=1.3, per_layer_s=1e-3).predictor()
     up, down = (WorkDone("transfer", 0, 0, 1, 50_000, bytes=50_000, state=state) for state in ("up", "down"))
-    alternating = predictor.messages([up, down, up], first=False, asleep=0.0).typical_s
-    behind = predictor.messages([up, down, down], first=False, asleep=0.0).typical_s
+    alternating = predictor.messages([up, down, up], first=False, waited_s=0.0).typical_s
+    behind = predictor.messages([up, down, down], first=False, waited_s=0.0).typical_s
     alone_s = 2e-5  # the synthetic machine's seconds of an empty message
     assert alternating - behind == pytest.approx(synthetic.SLOWER * (1.3 * alone_s + 1e-3), rel=0.1)
     bytes_s = predictor.correction(LINK).typical_scale * synthetic.SLOWER * 50_000 * 4e-10
