@@ -33,14 +33,15 @@ class Session:
     deployment: Deployment
     runs: tuple[dict[str, Any], ...]
     levelled: tuple[dict[str, Any], ...]
+    slowdowns: tuple[float, ...]
 
     def typical(self, of: Callable[[dict[str, Any]], float]) -> float:
         """The median over runs of something, at the machine's quiet speed."""
-        return typical([of(run) for run in self.levelled])
+        return typical([of(run) for run in self.levelled], self.slowdowns)
 
     def quiet(self, of: Callable[[dict[str, Any]], float]) -> float:
         """The 5 % quantile over runs."""
-        return quiet([of(run) for run in self.runs])
+        return quiet([of(run) for run in self.runs], self.slowdowns)
 
     def layer_s(self, index: int) -> Callable[[dict[str, Any]], float]:
         """Seconds of one layer in a run: all that the client's clock saw of it, waiting too."""
@@ -85,6 +86,7 @@ def sessions_of(
     for (network, name), sessions in visits.items():
         case, over = cases[network][sessions[0]["case"]], sessions[0]["over"]
         runs = [run for session in sessions for run in session["runs"]]
+        slow = [_slowdown(run, quiet_reference_s, loopback=over == "loopback") for run in runs]
         yield Session(
             network,
             name,
@@ -92,14 +94,18 @@ def sessions_of(
             plan_network(case.network, case.agreement, sessions[0]["schedule"]),
             deployments[over],
             tuple(runs),
-            tuple(_levelled(run, quiet_reference_s, loopback=over == "loopback") for run in runs),
+            tuple(_levelled(*each) for each in zip(runs, slow, strict=True)),
+            tuple(each.mean for each in slow),
         )
 
 
-def _levelled(run: dict[str, Any], quiet_reference_s: float, *, loopback: bool) -> dict[str, Any]:
+def _slowdown(run: dict[str, Any], quiet_reference_s: float, *, loopback: bool) -> Slowdown:
     read = run["reference_s"]  # records of before hold the client's core alone
     reading = (read[0], read[1]) if isinstance(read, list) else (read, read)
-    slow = Slowdown.of(reading, quiet_reference_s, loopback=loopback)
+    return Slowdown.of(reading, quiet_reference_s, loopback=loopback)
+
+
+def _levelled(run: dict[str, Any], slow: Slowdown) -> dict[str, Any]:
     return {phase: run[phase] and _levelled_phase(run[phase], slow) for phase in ("online", "offline")}
 
 

@@ -214,9 +214,9 @@ def _left_out(fit: Fit, samples: Sequence[Sample]) -> list[float]:
 
 
 def _inside_errors(fit: Fit, samples: Sequence[Sample]) -> list[float]:
-    """Those of sets, or sizes, that lie within the range of all others."""
+    """Those of sets, or single settings of what has none, that lie within the range of all others."""
     found = []
-    for seen, unseen in _splits(samples, _by_set if samples[0].n else _by_size):
+    for seen, unseen in _splits(samples, _by_set if samples[0].n else id):
         rows = np.array([place(sample) for sample in seen])
         low, high = rows.min(axis=0), rows.max(axis=0)
         inside = [sample for sample in unseen if ((low <= place(sample)) & (place(sample) <= high)).all()]

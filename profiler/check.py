@@ -88,8 +88,10 @@ def check(profile: MachineProfile, progress: Progress, *, seed: int = 0) -> Chec
                 {"depth": "quick", "rounds": ROUNDS, "seed": [seed, process], "keys": chosen}, keep
             )
     drifts = []
+    reference_s = quiet(blocks.references)
     for key in chosen:
-        sample, now = samples[key], quiet([seconds for seconds, _ in blocks.by_key[key]])
+        seconds, beside = zip(*blocks.by_key[key], strict=True)
+        sample, now = samples[key], quiet(seconds, [each / reference_s for each in beside])
         ratio = now / sample.quiet_s
         drifts.append(
             Drift(
@@ -113,7 +115,7 @@ def check(profile: MachineProfile, progress: Progress, *, seed: int = 0) -> Chec
         profile=profile.header.name,
         same_machine=same,
         differing=differing,
-        reference_ratio=quiet(blocks.references) / profile.header.conditions.reference_quiet_s,
+        reference_ratio=reference_s / profile.header.conditions.reference_quiet_s,
         median_ratio=float(np.median([drift.ratio for drift in drifts])),
         settings=tuple(drifts),
         holds=same and drifted <= len(drifts) // 10,

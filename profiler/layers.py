@@ -337,9 +337,10 @@ def _inferences(
     return done
 
 
-def _seconds(values: Sequence[float], at_quiet_speed: Sequence[float]) -> Seconds:
+def _seconds(values: Sequence[float], at_quiet_speed: Sequence[float], slowdowns: Sequence[float]) -> Seconds:
     """Quiet, and typical at the machine's quiet speed."""
-    return Seconds(quiet(values), max(quiet(values), typical(at_quiet_speed)))
+    quiet_s = quiet(values, slowdowns)
+    return Seconds(quiet_s, max(quiet_s, typical(at_quiet_speed, slowdowns)))
 
 
 def measured_run(
@@ -350,18 +351,20 @@ def measured_run(
         [component_seconds(pairs, planned) for pairs in by_inference]
         for by_inference in ([each.pairs for each in done], [each.levelled for each in done])
     )
+    slowdowns = [each.slow.mean for each in done]
     return MeasuredRun(
         name=name,
         layers=len(agreement.layers),
         work=tuple(WorkDone(**asdict(work)) for layer in planned for work in layer.work),
         components={
-            name: _seconds([each[name] for each in seen], [each[name] for each in at_quiet_speed])
+            name: _seconds([each[name] for each in seen], [each[name] for each in at_quiet_speed], slowdowns)
             for name in seen[0]
             if name != "overlapped_s"  # follows from the layers
         },
         latency=_seconds(
             [each.inference.latency_s for each in done],
             [sum(client.total_s for client, _ in each.levelled) for each in done],
+            slowdowns,
         ),
         confirmed=confirmed,
     )
@@ -378,6 +381,7 @@ def measured_layers(
 ) -> Iterator[MeasuredLayer]:
     """The same by layer: together they take what their run took."""
     seen, at_quiet_speed = [each.pairs for each in done], [each.levelled for each in done]
+    slowdowns = [each.slow.mean for each in done]
     for index, (layer, own, each) in enumerate(zip(agreement.layers, network.linear_layers, planned, strict=True)):
         raw, level = (_parts([pairs[index] for pairs in found], each) for found in (seen, at_quiet_speed))
         yield MeasuredLayer(
@@ -389,7 +393,7 @@ def measured_layers(
             inferences=len(done),
             bytes_up=each.bytes_up,
             bytes_down=each.bytes_down,
-            components={part: _seconds(raw[part], level[part]) for part in raw if min(raw[part]) > 0},
+            components={part: _seconds(raw[part], level[part], slowdowns) for part in raw if min(raw[part]) > 0},
             confirmed=confirmed,
         )
 

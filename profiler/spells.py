@@ -44,6 +44,11 @@ class Slowdown:
         client, server = (each / quiet_s for each in reading)
         return cls(client, server, sqrt(client * server) if loopback else 1.0)
 
+    @property
+    def mean(self) -> float:
+        """Of both parties: how slow the machine was."""
+        return sqrt(self.client * self.server)
+
 
 @dataclass(slots=True)
 class Spells:

@@ -14,6 +14,7 @@ from autoprivacy.profiler.statistics import (
     ratio_interval,
     summarise,
     typical,
+    weighted_quantile,
 )
 
 
@@ -117,8 +118,9 @@ def test_typical_times_have_the_references_slow_down_divided_out() -> None:
     rng = np.random.default_rng(0)
     slowdowns = rng.uniform(1.0, 3.0, 42)
     found = summarise((1e-3 * slowdowns).tolist(), slowdowns.tolist(), rng)
-    # The quiet time is the 5 % quantile of what was seen; without the slow-down every block took 1 ms.
-    assert found.quiet_s == pytest.approx(1e-3 * quiet(slowdowns.tolist()))
+    # The quiet time is a 5 % quantile of what was seen; without the slow-down every block took 1 ms.
+    assert found.quiet_s == pytest.approx(1e-3 * quiet(slowdowns.tolist(), slowdowns.tolist()))
+    assert 1e-3 * min(slowdowns) <= found.quiet_s < 1e-3 * quiet(slowdowns.tolist()), "spells count less"
     assert found.typical_s == found.quiet_s, "typical is never below quiet"
     assert found.seen_median_s == pytest.approx(1e-3 * float(np.median(slowdowns)))
     spells = np.where(np.arange(42) % 2, 1.0, 2.0)
@@ -127,6 +129,44 @@ def test_typical_times_have_the_references_slow_down_divided_out() -> None:
     assert found.quiet_s == pytest.approx(1e-3)
     assert found.typical_s == pytest.approx(1.2e-3)
     assert found.blocks == 42
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.95])
+@pytest.mark.parametrize("count", [2, 3, 7, 42])
+def test_where_no_spell_was_all_count_alike(count: int, share: float) -> None:
+    values = np.random.default_rng(count).exponential(1.0, (3, count))
+    for weight in (1.0, 0.2):
+        found = weighted_quantile(values, np.full((3, count), weight), share)
+        assert found == pytest.approx(np.quantile(values, share, axis=1))
+    assert quiet(values[0].tolist(), [0.98] * count) == pytest.approx(float(np.quantile(values[0], 0.05)))
+    assert typical(values[0].tolist(), [1.3] * count) == pytest.approx(float(np.median(values[0])))
+
+
+def test_a_value_that_counts_thrice_counts_as_three() -> None:
+    values, weights = np.array([5.0, 1.0, 2.0, 9.0]), np.array([1.0, 1.0, 3.0, 1.0])
+    # In order 1, 2, 5, 9 with weights 1, 3, 1, 1: between the middles of neighbours lie 2, 2 and 1.
+    assert weighted_quantile(values, weights, 0.4) == pytest.approx(2.0)
+    assert weighted_quantile(values, weights, 0.6) == pytest.approx(3.5)
+    assert weighted_quantile(values, weights, 0.0) == 1.0
+    assert weighted_quantile(values, weights, 1.0) == 9.0
+
+
+@pytest.mark.parametrize("quiet_share", [0.15, 0.5, 1.0])
+@pytest.mark.parametrize("steeper", [0.8, 1.0, 1.4])
+def test_spells_move_neither_time_of_what_slows_down_otherwise_than_the_reference(
+    steeper: float, quiet_share: float
+) -> None:
+    rng = np.random.default_rng(5)
+    ratios = []
+    for _ in range(40):
+        spell = np.where(rng.random(56) < quiet_share, rng.uniform(1.0, 1.02, 56), rng.uniform(1.3, 1.6, 56))
+        own = 1 + rng.exponential(0.02, 56)
+        found = summarise((own * spell**steeper).tolist(), spell.tolist(), rng)
+        ratios.append((found.quiet_s, found.typical_s))
+    quiet_s, typical_s = np.mean(ratios, axis=0)
+    # 1.01 times the 5 % quantile and the median of the exponential, give or take what few blocks tell.
+    assert quiet_s == pytest.approx(1.01 * 1.001, abs=0.01)
+    assert typical_s == pytest.approx(1.014, abs=0.015)
 
 
 def test_a_summary_holds_its_own_values() -> None:
