@@ -99,7 +99,7 @@ def cost_table(model: MachineModel, profile: MachineProfile) -> str:
                 operation.quiet.kind,
                 operation.quiet_s(sample),
                 operation.typical_s(sample),
-                operation.doubt,
+                operation.doubt_of(sample),
                 sample.quiet_s,
                 sample.typical_s,
             ]

@@ -6,13 +6,15 @@ n, then all of one number of limbs, then one whole HE set (without sets: all of 
 mean absolute error is nominated, an error counted as at most LARGEST_ERROR; a learned one is taken only if it also
 beats the analytic one on the samples that were held out. What was taken is fitted again on all samples.
 
-**Intervals** rest on relative errors of predictions that did not see their set (or size), where it lies within the
-range of the others. Most operations have few of them. So each error is divided by what its operation typically errs,
-drawn towards what operations do in common, and the conformal quantile of all is multiplied by it again.
+**Intervals** rest on relative errors of predictions that did not see their set (without sets: their setting), where it
+lies within the range of the others. Most operations have few of them, and err by more in some places (where inputs
+outgrow a cache, say) than in others. So each error is divided by what its operation errs near there, drawn towards what
+it usually does and what operations do in common, and the conformal quantile of all is multiplied by it again
+[normalised conformal prediction: Lei et al. 2018].
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from math import inf
@@ -26,7 +28,7 @@ from autoprivacy.hwprofiles.machine_profile import Machine, Sample
 from autoprivacy.hwprofiles.samples import END_TO_END
 from autoprivacy.models.candidates import CANDIDATES, LEAST_SAMPLES, Fit, Fitted, fit_analytic
 from autoprivacy.models.features import DESCRIPTION, Handled, Key, description, key_of, matrix, names_of, place
-from autoprivacy.models.intervals import conformal_quantile
+from autoprivacy.models.intervals import Erred, conformal_quantile, scores, spread_at
 
 HOLD_OUT_SEED: Final = b"autoprivacy: settings that no selection sees"
 HOLD_OUT_SHARE: Final = 0.15
@@ -49,15 +51,11 @@ hold 96.3 and 94.0 % of them.
 """
 
 OPERATION_LEVEL: Final = 0.95
-LEAST_SPREAD: Final = 1e-9
 EXTRAPOLATION: Final = 2.0
 """How many times as wide an interval is where something lies beyond what was measured."""
 
 LARGEST_ERROR: Final = 0.5
 """Beyond this a prediction is wrong, however far; one group that nothing near was seen of must not decide alone."""
-
-COMMON_ERRORS: Final = 4.0
-"""How many errors of its own what operations err in common counts as, for each operation."""
 
 RIGHT: Final = 1e-3
 """An analytic model that errs less is right: nothing is left to learn."""
@@ -79,10 +77,11 @@ class Errors:
 class OperationModel:
     """One fitted operation: how quiet and typical times are predicted, and how well.
 
-    `left_out_errors` are those of the chosen candidate on groups that it did not see, `inside_errors` those on sets
-    that lie within the range of the others; `reason` says why it was chosen. `doubt` is the half-width of the relative
-    interval that holds OPERATION_LEVEL of errors within what was measured. `low`, `high` are the least and greatest
-    description (`features.DESCRIPTION`) that was measured.
+    `left_out_errors` are those of the chosen candidate on groups that it did not see, `inside` those on sets that lie
+    within the range of the others; `reason` says why it was chosen. `common_error` is what operations err in common;
+    `factor` times what is erred near a setting is the half-width of the relative interval that holds OPERATION_LEVEL of
+    errors within what was measured. `low`, `high` are the least and greatest description (`features.DESCRIPTION`) that
+    was measured.
     """
 
     operation: str
@@ -94,8 +93,9 @@ class OperationModel:
     reason: str
     candidates: tuple[Errors, ...]
     left_out_errors: tuple[float, ...]
-    inside_errors: tuple[float, ...]
-    doubt: float
+    inside: tuple[Erred, ...]
+    common_error: float
+    factor: float
     low: tuple[float, ...]
     high: tuple[float, ...]
 
@@ -113,8 +113,9 @@ class OperationModel:
         return max(self.quiet_s(handled), self.typical.seconds(handled))
 
     def doubt_of(self, handled: Handled) -> float:
-        """Half-width of the interval for one call: wider where it lies beyond what was measured."""
-        return self.doubt * (EXTRAPOLATION if self.beyond(handled) else 1.0)
+        """Half-width of the relative interval for one call: wider where it lies beyond what was measured."""
+        near = spread_at(place(handled).tolist(), self.inside, self.common_error)
+        return self.factor * near * (EXTRAPOLATION if self.beyond(handled) else 1.0)
 
     def beyond(self, handled: Handled) -> tuple[str, ...]:
         """In what a call lies outside all that was measured, by name; sizes may be 5 % beyond."""
@@ -153,15 +154,11 @@ def fit_operations(samples: Iterable[Sample]) -> tuple[OperationModel, ...]:
 
 
 def _with_doubts(models: Sequence[OperationModel]) -> tuple[OperationModel, ...]:
-    known = [float(np.sqrt(np.mean(np.square(model.inside_errors)))) for model in models if model.inside_errors]
-    common = float(np.median(known)) if known else LARGEST_ERROR
-    spreads = []
-    for model in models:
-        squares = COMMON_ERRORS * common**2 + float(np.sum(np.square(model.inside_errors)))
-        spreads.append(max(LEAST_SPREAD, float(np.sqrt(squares / (COMMON_ERRORS + len(model.inside_errors))))))
-    scores = [e / spread for model, spread in zip(models, spreads, strict=True) for e in model.inside_errors]
-    factor = UNLIKE_SETTINGS * conformal_quantile(scores, OPERATION_LEVEL)
-    return tuple(replace(model, doubt=factor * spread) for model, spread in zip(models, spreads, strict=True))
+    typical = [float(np.mean(np.abs([each.error for each in model.inside]))) for model in models if model.inside]
+    common = float(np.median(typical)) if typical else LARGEST_ERROR
+    found = [score for model in models for score in scores(model.inside, common)]
+    factor = UNLIKE_SETTINGS * conformal_quantile(found, OPERATION_LEVEL)
+    return tuple(replace(model, common_error=common, factor=factor) for model in models)
 
 
 def _fit_operation(key: Key, samples: list[Sample]) -> OperationModel:
@@ -183,8 +180,9 @@ def _fit_operation(key: Key, samples: list[Sample]) -> OperationModel:
         reason=reason,
         candidates=table,
         left_out_errors=tuple(errors[chosen]),
-        inside_errors=tuple(_inside_errors(fit, samples)),
-        doubt=0.0,
+        inside=tuple(_inside(fit, samples)),
+        common_error=0.0,
+        factor=0.0,
         low=tuple(rows.min(axis=0).tolist()),
         high=tuple(rows.max(axis=0).tolist()),
     )
@@ -213,15 +211,14 @@ def _left_out(fit: Fit, samples: Sequence[Sample]) -> list[float]:
     return [error for seen, unseen in found for error in _errors(fit, seen, unseen)]
 
 
-def _inside_errors(fit: Fit, samples: Sequence[Sample]) -> list[float]:
-    """Those of sets, or single settings of what has none, that lie within the range of all others."""
-    found = []
-    for seen, unseen in _splits(samples, _by_set if samples[0].n else id):
+def _inside(fit: Fit, samples: Sequence[Sample]) -> Iterator[Erred]:
+    """Errors on sets, or single settings of what has none, that lie within the range of all others."""
+    for group, (seen, unseen) in enumerate(_splits(samples, _by_set if samples[0].n else id)):
         rows = np.array([place(sample) for sample in seen])
         low, high = rows.min(axis=0), rows.max(axis=0)
         inside = [sample for sample in unseen if ((low <= place(sample)) & (place(sample) <= high)).all()]
-        found += _errors(fit, seen, inside) if inside else []
-    return found
+        for sample, error in zip(inside, _errors(fit, seen, inside) if inside else (), strict=True):
+            yield Erred(group, tuple(place(sample).tolist()), error)
 
 
 def _errors(fit: Fit, seen: Sequence[Sample], unseen: Sequence[Sample]) -> list[float]:

@@ -25,6 +25,7 @@ from autoprivacy.common.records import to_json
 from autoprivacy.hwprofiles.samples import ChosenSet, LayerShape, MeasuredLayer, MeasuredRun, Seconds, WorkDone
 from autoprivacy.networks.accumulators import least_modulus_bits
 from autoprivacy.networks.integer_network import QuantisedNetwork, Stage
+from autoprivacy.profiler.link import PATIENCE_S
 from autoprivacy.profiler.machine import on_core
 from autoprivacy.profiler.random_networks import INPUT_BITS, chain, convolution, linear
 from autoprivacy.profiler.spells import CLIENT_CORE, SERVER_CORE, Slowdown, Spells, busy_s, levelled
@@ -45,8 +46,8 @@ INFERENCES: Final = 24
 LINKED_INFERENCES: Final = 12
 LEAST_INFERENCES: Final = 6
 WARM_UP: Final = 3
-NETWORK_S: Final = 4.0
-"""A network whose inferences are slow gets fewer of them, so that it takes about so long."""
+NETWORK_S: Final = {"quick": 4.0, "standard": 2.5, "full": 4.0}
+"""By depth: a network whose inferences are slow gets fewer of them, so that it takes about so long."""
 
 SEED: Final = 20200611
 LEAST_LINK_S: Final = 1e-6
@@ -73,7 +74,7 @@ NETWORKS: Final = {"quick": (6, 0, 0), "standard": (8, 2, 3), "full": (16, 8, 8)
 LINKS: Final = (EmulatedLink(100e6, 0.0005), EmulatedLink(40e6, 0.01))
 """Emulated, with round trips of 1 and of 20 ms: between them and beyond lie the links of real deployments."""
 
-LINKED: Final = {"quick": (3, 0, 0), "standard": (4, 1, 2), "full": (6, 2, 4)}
+LINKED: Final = {"quick": (3, 0, 0), "standard": (3, 1, 1), "full": (6, 2, 4)}
 """By depth: how many networks of each kind run over the links too; shapes in packing `coefficients`."""
 
 TOGETHER: Final = 4
@@ -88,9 +89,6 @@ times as long in four networks that took turns then, the reference did not (Zen 
 
 SetWidths: TypeAlias = tuple[int, tuple[int, ...], int | None]
 """n, bits of the data limbs, bits of the special prime (for packing `slots`)."""
-
-PATIENCE_S: Final = 600.0
-"""How long either side of a session may be silent: others have their turns meanwhile."""
 
 Profiled: TypeAlias = tuple[QuantisedNetwork, Agreement]
 Pair: TypeAlias = tuple[LayerTimes, LayerTimes]
@@ -281,7 +279,7 @@ def _run_group(
         spells = Spells()
         stack.enter_context(on_core(CLIENT_CORE))  # relays of links, processes by now, stay where they like
         most = [INFERENCES if session.link is None else LINKED_INFERENCES for session in group]
-        return _inferences(clients, most, PASSES[depth], spells, after_session), spells.during()
+        return _inferences(clients, most, depth, spells, after_session), spells.during()
 
 
 def _client(session: _Session, address: str, key: bytes) -> Client:
@@ -311,9 +309,9 @@ class Done:
 
 
 def _inferences(
-    clients: Sequence[Client], most: Sequence[int], passes: int, spells: Spells, after_session: Callable[[], None]
+    clients: Sequence[Client], most: Sequence[int], depth: str, spells: Spells, after_session: Callable[[], None]
 ) -> list[list[_Turn]]:
-    """By client what it did in one of so many passes, each inference with its number.
+    """By client what it did in one of the passes of a depth, each inference with its number.
 
     In all passes together it is at `most` so many inferences or, where they are slow, fewer.
     """
@@ -325,7 +323,8 @@ def _inferences(
         for _ in range(WARM_UP):
             client.infer(image)
         each_s = (time.monotonic() - started) / WARM_UP
-        turns += [index] * ceil(min(most[index], max(LEAST_INFERENCES, int(NETWORK_S / each_s))) / passes)
+        count = min(most[index], max(LEAST_INFERENCES, int(NETWORK_S[depth] / each_s)))
+        turns += [index] * ceil(count / PASSES[depth])
     done: list[list[_Turn]] = [[] for _ in clients]
     spells.look()
     for index in rng.permutation(turns).tolist():

@@ -58,6 +58,9 @@ SLOW: Final = 10
 """Beyond so many times its budget a setting gets three trials."""
 
 MOST_TRIALS: Final = 2000
+PATIENCE_S: Final = 600.0
+"""How long a peer of our own may be silent: while others are measured, or take their turns, it has nothing to do."""
+
 SHARES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SLOW_START_BYTES: Final = 1 << 20
 BUDGET_S: Final = {"quick": 0.12, "standard": 0.5, "full": 2.0}
@@ -293,7 +296,7 @@ def main() -> None:
         print(line, flush=True)  # noqa: T201 - the other process reads it
 
     with suppress(ProtocolError):  # whoever measured is gone
-        serve_profiles("127.0.0.1:0", sys.stdin.buffer.read(KEY_BYTES), b"", report, once=True)
+        serve_profiles("127.0.0.1:0", sys.stdin.buffer.read(KEY_BYTES), b"", report, once=True, timeout_s=PATIENCE_S)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import cache
 
 from autoprivacy.common.errors import ProtocolError
-from autoprivacy.profiler.link import LinkMeter, loopback_meter
+from autoprivacy.profiler.link import PATIENCE_S, LinkMeter, loopback_meter
 from autoprivacy.protocol.memory import keep_freed_memory
 from autoprivacy.protocol.streams import listening
 from autoprivacy.protocol.transport import Channel, Kind, connect
@@ -58,7 +58,7 @@ def main() -> None:
     with listening("127.0.0.1", 0) as listener:
         print(listener.getsockname()[1], flush=True)  # noqa: T201 - the other process reads it
         connection, _ = listener.accept()
-    channel = Channel(connection, timeout_s=600)
+    channel = Channel(connection, timeout_s=PATIENCE_S)
     try:
         while True:
             channel.receive_at_most(Kind.CIPHERTEXTS, MAX_FRAME_BYTES)

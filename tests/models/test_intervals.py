@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from autoprivacy.models.intervals import LEAST_S, Spread, conformal_quantile, fit_spread
+from autoprivacy.models.intervals import (
+    LEAST_S,
+    Erred,
+    Spread,
+    conformal_quantile,
+    fit_spread,
+    scores,
+    spread_at,
+    usual_spread,
+)
 
 
 def test_conformal_quantiles_hold_their_level() -> None:
@@ -47,3 +56,42 @@ def test_nothing_that_was_seen_leaves_everything_open() -> None:
     assert fit_spread([], [], 0.95) == Spread(1.0, 0.0)
     assert fit_spread([0.0, 0.0], [1.0, 2.0], 0.8) == Spread(0.0, 0.0)
     assert Spread(0.1, 1e-3).half_width(0.0) == Spread(0.1, 1e-3).half_width(LEAST_S)
+
+
+def spoilt(rng: np.random.Generator, count: int) -> list[Erred]:
+    """Settings on a line of ten octaves, in groups of four; beyond the seventh they err by ten times as much."""
+    places = rng.uniform(0, 10, count)
+    errors = rng.laplace(scale=np.where(places > 7, 0.1, 0.01))
+    return [Erred(at // 4, (place,), error) for at, (place, error) in enumerate(zip(places, errors, strict=True))]
+
+
+def test_calm_and_rough_places_are_held_alike() -> None:
+    rng = np.random.default_rng(4)
+    calm: list[bool] = []
+    rough: list[bool] = []
+    for _ in range(60):
+        operations = [spoilt(rng, 40) for _ in range(3)]
+        factor = conformal_quantile([score for seen in operations for score in scores(seen, 0.02)], 0.95)
+        for seen in operations:
+            for each in spoilt(rng, 20):
+                inside = abs(each.error) <= factor * spread_at(each.place, seen, 0.02)
+                (rough if each.place[0] > 7 else calm).append(inside)
+    assert 0.93 < np.mean(calm) < 0.985
+    assert 0.90 < np.mean(rough) < 0.98
+
+
+def test_a_group_does_not_judge_itself() -> None:
+    """One that errs much, where others of its group do, is as surprising as if it were alone."""
+    calm = [Erred(at, (float(at),), 0.01) for at in range(8)]
+    rough = [Erred(99, (20.0,), 0.5), Erred(99, (20.1,), 0.5)]
+    found = scores([*calm, *rough], 0.01)
+    assert found[-1] == pytest.approx(0.5 / spread_at((20.1,), calm, 0.01))
+    assert found[-1] > 40
+
+
+def test_where_nothing_near_was_seen_the_usual_error_stands_in() -> None:
+    seen = [Erred(at, (0.0,), 0.02) for at in range(4)]
+    assert usual_spread([], 0.05) == spread_at((3.0,), [], 0.05) == 0.05
+    assert usual_spread(seen, 0.05) == pytest.approx((4 * 0.05 + 4 * 0.02) / 8)
+    assert spread_at((50.0,), seen, 0.05) == pytest.approx(usual_spread(seen, 0.05))
+    assert spread_at((0.0,), seen, 0.05) < usual_spread(seen, 0.05)

@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from autoprivacy.profiler import link
 from autoprivacy.profiler.link import LinkMeter, measure_link, repeat
 from autoprivacy.profiler.link_protocol import MAX_MESSAGE_BYTES, Command, converse, serve_profiles
 from autoprivacy.protocol.shaping import EmulatedLink
-from autoprivacy.protocol.transport import Channel, Route, load_key, new_key
+from autoprivacy.protocol.transport import DEFAULT_TIMEOUT_S, Channel, Route, load_key, new_key
 from tests import synthetic
 
 KEY = bytes(range(32))
@@ -221,3 +222,10 @@ def test_the_kernels_limit_of_100_mbit_is_found(namespace: str, tmp_path: Path) 
             # A bucket of 64 kB passes at once, headers take 4 %: what the kernel lets through, whatever else runs.
             assert sample.bytes_per_s * 8 < 125e6
             assert sample.bytes_per_s * 8 > 20e6
+
+
+@pytest.mark.slow
+def test_a_peer_of_our_own_outwaits_what_is_measured_meanwhile() -> None:
+    with link.loopback_meter() as meter:
+        time.sleep(DEFAULT_TIMEOUT_S + 3)
+        assert meter.run(Command("up")) < 1
