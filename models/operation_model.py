@@ -46,8 +46,9 @@ _SLACK: Final = 0.07
 UNLIKE_SETTINGS: Final = 1.1
 """Settings anywhere in the range err by so many times what sets left out do.
 
-From 298 settings of `python -m benchmarks.prediction --seed 9`, predicted from two full profiles: with 1.1 intervals
-hold 96.3 and 94.0 % of them.
+Of 298 settings of `python -m benchmarks.prediction --seed 9`, predicted from two full profiles of a quiet Zen 4,
+intervals of one width an operation held 96.3 and 94.0 % with 1.1. Of those on a noisy Zen 3, run 80 minutes before its
+profile, 1.1 holds 88 % (1.4 would hold 95): what another hour of a noisy host brings is not in it.
 """
 
 OPERATION_LEVEL: Final = 0.95
