@@ -43,8 +43,8 @@ def measure_in_fresh_process(
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as worker:
-        assert worker.stdout is not None  # noqa: S101 - it was asked for
         try:
+            assert worker.stdout is not None  # noqa: S101 - it was asked for
             for line in worker.stdout:
                 found = json.loads(line)
                 if found == "done":

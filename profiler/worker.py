@@ -5,6 +5,7 @@ line a round, of [key, seconds, seconds of the reference beside], then "done".
 """
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -23,8 +24,11 @@ def main() -> None:
     def report(blocks: list[Block]) -> None:
         print(json.dumps([[keys[i], seconds, beside] for i, seconds, beside in blocks]), flush=True)  # noqa: T201 - the protocol
 
-    measure(chosen, asked["rounds"], np.random.default_rng(asked["seed"]), report)
-    print(json.dumps("done"))  # noqa: T201 - as above
+    try:
+        measure(chosen, asked["rounds"], np.random.default_rng(asked["seed"]), report)
+        print(json.dumps("done"), flush=True)  # noqa: T201 - as above
+    except BrokenPipeError:  # whoever asked is gone, so nothing is left to say, at the end neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -65,19 +65,25 @@ def spoilt(rng: np.random.Generator, count: int) -> list[Erred]:
     return [Erred(at // 4, (place,), error) for at, (place, error) in enumerate(zip(places, errors, strict=True))]
 
 
-def test_calm_and_rough_places_are_held_alike() -> None:
+def test_calm_and_rough_places_are_held_more_alike_than_by_one_width() -> None:
     rng = np.random.default_rng(4)
-    calm: list[bool] = []
-    rough: list[bool] = []
+    held: dict[str, list[bool]] = {"calm": [], "rough": [], "rough by one width": []}
     for _ in range(60):
         operations = [spoilt(rng, 40) for _ in range(3)]
         factor = conformal_quantile([score for seen in operations for score in scores(seen, 0.02)], 0.95)
+        width = conformal_quantile([each.error for seen in operations for each in seen], 0.95)
         for seen in operations:
             for each in spoilt(rng, 20):
                 inside = abs(each.error) <= factor * spread_at(each.place, seen, 0.02)
-                (rough if each.place[0] > 7 else calm).append(inside)
-    assert 0.93 < np.mean(calm) < 0.985
-    assert 0.90 < np.mean(rough) < 0.98
+                if each.place[0] > 7:
+                    held["rough"].append(inside)
+                    held["rough by one width"].append(abs(each.error) <= width)
+                else:
+                    held["calm"].append(inside)
+    shares = {name: np.mean(found) for name, found in held.items()}
+    assert 0.93 < np.mean(held["calm"] + held["rough"]) < 0.98
+    assert shares["rough"] > shares["rough by one width"] + 0.02
+    assert shares["calm"] < 0.995
 
 
 def test_a_group_does_not_judge_itself() -> None:

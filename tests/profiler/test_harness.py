@@ -1,3 +1,5 @@
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from autoprivacy.hwprofiles.samples import WorkDone
 from autoprivacy.profiler import harness
 from autoprivacy.profiler.harness import Block, Workload, calls_per_block, measure, setting_of, time_block
 from autoprivacy.profiler.processes import Blocks, measure_in_fresh_process
+from autoprivacy.profiler.workloads import workloads
 
 
 class Clock:
@@ -181,3 +184,17 @@ def test_a_worker_that_measures_nothing_is_one_error(
     worker(tmp_path, monkeypatch, script)
     with pytest.raises(AutoPrivacyError, match="measuring process"):
         measure_in_fresh_process({}, lambda _: None)
+
+
+def test_a_worker_whose_asker_is_gone_ends_without_a_word() -> None:
+    """As when Ctrl-C comes while it starts: nobody holds it yet, so nobody can end it."""
+    (key,) = [each.key for each in workloads("quick") if each.work.operation == "ot_send" and each.work.items == 256]
+    asked = {"depth": "quick", "rounds": 400, "seed": 1, "keys": [key]}
+    command = [sys.executable, "-m", "autoprivacy.profiler.worker", json.dumps(asked)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        assert worker.stdout.readline()
+        worker.stdout.close()
+        assert worker.stderr.read() == ""
+        assert worker.wait(30) == 0
