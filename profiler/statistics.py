@@ -20,7 +20,8 @@ DRAWS: Final = 400
 FORGOTTEN: Final = 0.1
 """At so much more in the logarithm of the reference operation's time, what was seen counts a factor of e less.
 
-In spells operations do not slow down alike: some a half more than the reference operation does, some a quarter less.
+In spells operations do not slow down alike: some by half as much again as the reference operation
+(receiving ciphertexts, in logarithms), some by a quarter less (sending transfers).
 From 56 blocks of six operations on a machine that was quiet for 12 % of them (Zen 3 virtual machine, 18,000 blocks):
 quiet times are 1.3 % longer than those of the quiet blocks alone, not 4.1 %; typical ones 2 % shorter to as long, not
 4 % shorter to 13 % longer. Between 0.03 and 0.2 it matters little; on a quiet machine all count alike.
@@ -57,7 +58,10 @@ def counts(slowdowns: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float
 
 
 def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Along the last axis, interpolated linearly; with equal weights that of numpy."""
+    """Of values (..., count) with weights (..., count), the quantile (...) at `share`, interpolated linearly.
+
+    With equal weights it is numpy's, whose own weighted quantiles do not interpolate.
+    """
     if values.shape[-1] == 1:
         return values[..., 0]
     order = np.argsort(values, axis=-1)
@@ -132,17 +136,6 @@ def _with_interval(
     estimates = weighted_quantile(values[drawn], weights[drawn], quantile)
     low, high = np.quantile(estimates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return found, min(found, float(low)), max(found, float(high))
-
-
-def quiet_interval(
-    seconds: Sequence[float], rng: np.random.Generator, *, level: float = LEVEL, draws: int = DRAWS
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the quiet time at `level`, from resampled blocks."""
-    values = np.asarray(seconds)
-    resampled = values[rng.integers(0, len(values), (draws, len(values)))]
-    estimates = np.quantile(resampled, QUIET_QUANTILE, axis=1)
-    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def median_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float] | None:

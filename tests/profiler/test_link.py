@@ -228,4 +228,4 @@ def test_the_kernels_limit_of_100_mbit_is_found(namespace: str, tmp_path: Path) 
 def test_a_peer_of_our_own_outwaits_what_is_measured_meanwhile() -> None:
     with link.loopback_meter() as meter:
         time.sleep(DEFAULT_TIMEOUT_S + 3)
-        assert meter.run(Command("up")) < 1
+        assert meter.run(Command("up")) > 0  # it answered

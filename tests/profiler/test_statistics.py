@@ -10,7 +10,6 @@ from autoprivacy.profiler.statistics import (
     outliers,
     paired_ratio,
     quiet,
-    quiet_interval,
     ratio_interval,
     summarise,
     typical,
@@ -35,31 +34,6 @@ def test_outliers_do_not_move_either() -> None:
     spoiled = [*values[:38], 100.0, 1000.0]
     assert quiet(spoiled) == quiet(values)
     assert typical(spoiled) == typical(values)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_quiet_interval_holds_the_quiet_time(seed: int) -> None:
-    values = (1 + np.random.default_rng(seed).exponential(0.2, 42)).tolist()
-    low, high = quiet_interval(values, np.random.default_rng(seed))
-    assert min(values) <= low <= quiet(values) <= high <= max(values)
-    assert low < high
-
-
-def test_the_quiet_interval_of_equal_values_is_that_value() -> None:
-    assert quiet_interval([2.0] * 42, np.random.default_rng(0)) == (2.0, 2.0)
-
-
-def test_a_higher_level_gives_a_wider_interval() -> None:
-    values = np.random.default_rng(1).exponential(1.0, 42).tolist()
-    narrow = quiet_interval(values, np.random.default_rng(0), level=0.5)
-    wide = quiet_interval(values, np.random.default_rng(0), level=0.99)
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-
-
-def test_the_same_seed_gives_the_same_interval() -> None:
-    values = np.random.default_rng(1).exponential(1.0, 42).tolist()
-    first, second = (quiet_interval(values, np.random.default_rng(7)) for _ in range(2))
-    assert first == second
 
 
 def coverage(count: int, outside: int) -> float:
