@@ -28,7 +28,7 @@ What was measured at it (`Measured`):
 | processes | how many processes did the same at once |
 | code_path | the instruction set: avx512, vaes512, ...; "" for SEAL, whose build decides |
 | blocks | timed blocks of at least 4 ms (or one call, where that is longer) |
-| quiet_s, _low_s, _high_s | 5 % quantile over blocks (spells count less) of seconds of one timing, with a 95 % interval |
+| quiet_s, _low_s, _high_s | 5 % quantile over blocks (spells count less): seconds of a timing, with a 95 % interval |
 | typical_s, _low_s, _high_s | median over blocks, each over the reference's slow-down beside it; >= quiet_s |
 | seen_median_s, seen_p95_s | median and 95 % quantile over blocks as they were seen, the machine's drift included |
 | dispersion | interquartile range over the median, of blocks as they were seen |
