@@ -45,7 +45,7 @@ def fit_profile(
     if out is not None:
         save(model, out)
     if csv is not None:
-        write_atomic(csv, cost_table(model, found).encode())
+        write_atomic(csv, cost_table(model, found).to_csv(index=False).encode())
     if heir is not None:
         save(heir_cost_model(model, found, n=heir_n), heir)
     if json:

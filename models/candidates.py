@@ -11,7 +11,8 @@
 The last four are *learned*. What they see is one call; seconds are those of a call times calls.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -190,9 +191,9 @@ def fit_boosted(samples: Sequence[Handled], seconds: Sequence[float]) -> Forest:
 
     base, rows, left = _residual(samples, seconds)
     parameters = {"max_depth": 3, "eta": 0.2, "lambda": 1.0, "base_score": 0.0, "seed": SEED, "nthread": 1}
-    data = xgboost.DMatrix(rows, left, feature_names=[f"f{index}" for index in range(rows.shape[1])])
-    table = xgboost.train(parameters, data, num_boost_round=TREES).trees_to_dataframe()
-    return Forest("boosted", base, tuple(_boosted_tree(part) for _, part in table.groupby("Tree")), 1.0)
+    found = xgboost.train(parameters, xgboost.DMatrix(rows, left), num_boost_round=TREES).save_raw("json")
+    trees = json.loads(found)["learner"]["gradient_booster"]["model"]["trees"]
+    return Forest("boosted", base, tuple(_boosted_tree(tree) for tree in trees), 1.0)
 
 
 def fit_kriging(samples: Sequence[Handled], seconds: Sequence[float]) -> Kriging:
@@ -256,21 +257,18 @@ def _tree(fitted: "DecisionTreeRegressor") -> Tree:
     )
 
 
-def _boosted_tree(table: "object") -> Tree:
-    """One tree of XGBoost's own table, which sends x < split to the left; ours sends x <= threshold."""
-    import pandas as pd
+def _boosted_tree(tree: Mapping[str, Sequence[float]]) -> Tree:
+    """One tree of XGBoost's own form, which sends x < split to the left; ours sends x <= threshold.
 
-    assert isinstance(table, pd.DataFrame)  # noqa: S101 - as its documentation says
-    rows = table.sort_values("Node")
-    place = {name: index for index, name in enumerate(rows["ID"])}
-    leaf = (rows["Feature"] == "Leaf").to_numpy()
+    Its `split_conditions` are values where nothing is left to split.
+    """
+    leaf = [child < 0 for child in tree["left_children"]]
+    splits = np.array(tree["split_conditions"], dtype=np.float32)
+    thresholds = np.nextafter(splits, np.float32(-np.inf)).tolist()
     return Tree(
-        feature=tuple(-1 if end else int(name[1:]) for end, name in zip(leaf, rows["Feature"], strict=True)),
-        threshold=tuple(
-            0.0 if end else float(np.nextafter(np.float32(split), np.float32(-np.inf)))
-            for end, split in zip(leaf, rows["Split"], strict=True)
-        ),
-        low=tuple(-1 if end else place[name] for end, name in zip(leaf, rows["Yes"], strict=True)),
-        high=tuple(-1 if end else place[name] for end, name in zip(leaf, rows["No"], strict=True)),
-        value=tuple(float(gain) if end else 0.0 for end, gain in zip(leaf, rows["Gain"], strict=True)),
+        feature=tuple(-1 if end else int(f) for end, f in zip(leaf, tree["split_indices"], strict=True)),
+        threshold=tuple(0.0 if end else each for end, each in zip(leaf, thresholds, strict=True)),
+        low=tuple(int(child) for child in tree["left_children"]),
+        high=tuple(int(child) for child in tree["right_children"]),
+        value=tuple(each if end else 0.0 for end, each in zip(leaf, splits.tolist(), strict=True)),
     )

@@ -1,4 +1,4 @@
-"""A machine's cost model for other tools: a table as CSV, and the JSON that HEIR's ILP bootstrap placement reads.
+"""A machine's cost model for other tools: a table, and the JSON that HEIR's ILP bootstrap placement reads.
 
 HEIR [HEIR] documents the file beside the pass `--ilp-bootstrap-placement="orbit-cost-model=FILE"`: an object
 `latencyTable` of arrays, in microseconds, whose entry i is the latency at level i + 1; all eight keys are required.
@@ -12,9 +12,7 @@ A ciphertext of level l has l + 1 limbs. What BFV on SEAL has no operation for i
 | bootstrap | HEIR's own default, or what the caller gives: BFV here never bootstraps |
 """
 
-import csv
-from io import StringIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from autoprivacy.common.errors import UnmodelledOperation
 from autoprivacy.common.records import record
@@ -22,6 +20,9 @@ from autoprivacy.hwprofiles.machine_profile import MachineProfile, WorkDone
 from autoprivacy.models.features import Key
 from autoprivacy.models.machine_model import MachineModel, Predictor
 from autoprivacy.models.operation_model import is_modelled
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 BOOTSTRAP_US: Final = 69_320_650.0
 """HEIR's default of `bootstrap-cost`, from the Lattigo profile of its authors at n = 65536 [HEIR]."""
@@ -83,18 +84,18 @@ class HeirCostModel:
     autoprivacy: HeirNotes
 
 
-def cost_table(model: MachineModel, profile: MachineProfile) -> str:
-    """CSV: every setting that was measured, with the model's seconds beside the measured ones."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+def cost_table(model: MachineModel, profile: MachineProfile) -> "DataFrame":
+    """Every setting that was measured, with the model's seconds beside the measured ones; columns are `COLUMNS`."""
+    import pandas as pd
+
     predictor = model.predictor()
+    rows = []
     for sample in profile.samples:
         if not is_modelled(sample, profile.header.machine):
             continue
         operation = predictor.operation(sample)
-        writer.writerow(
-            [
+        rows.append(
+            (
                 *(getattr(sample, name) for name in _SETTING),
                 operation.quiet.kind,
                 operation.quiet_s(sample),
@@ -102,9 +103,9 @@ def cost_table(model: MachineModel, profile: MachineProfile) -> str:
                 operation.doubt_of(sample),
                 sample.quiet_s,
                 sample.typical_s,
-            ]
+            )
         )
-    return text.getvalue()
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def heir_cost_model(

@@ -1,4 +1,3 @@
-import csv
 import json
 from dataclasses import replace
 
@@ -33,13 +32,13 @@ def several_limbs() -> MachineProfile:
 
 
 def test_every_setting_is_priced_beside_its_measurement(several_limbs: MachineProfile) -> None:
-    rows = list(csv.DictReader(cost_table(fit(several_limbs), several_limbs).splitlines()))
-    assert tuple(rows[0]) == COLUMNS
-    assert len(rows) == len(several_limbs.samples)
-    for row, sample in zip(rows, several_limbs.samples, strict=True):
-        assert (row["operation"], int(row["n"]), int(row["limbs"])) == (sample.operation, sample.n, sample.limbs)
-        assert float(row["measured_quiet_s"]) == sample.quiet_s
-        assert float(row["predicted_quiet_s"]) == pytest.approx(sample.quiet_s, rel=0.05)
+    table = cost_table(fit(several_limbs), several_limbs)
+    assert tuple(table.columns) == COLUMNS
+    assert len(table) == len(several_limbs.samples)
+    for row, sample in zip(table.itertuples(), several_limbs.samples, strict=True):
+        assert (row.operation, row.n, row.limbs) == (sample.operation, sample.n, sample.limbs)
+        assert row.measured_quiet_s == sample.quiet_s
+        assert row.predicted_quiet_s == pytest.approx(sample.quiet_s, rel=0.05)
 
 
 def test_heir_gets_all_its_keys_in_microseconds_by_level(several_limbs: MachineProfile) -> None:
