@@ -10,7 +10,9 @@ Every feature is a total over calls, so that a sum of works has the sum of their
 | S | limbs that work is done on while switching: those left after each limb that goes, added up |
 | steps | gates of a circuit, each done for all its instances at once, per call |
 | odd | products of 64-bit words that a sum adds one by one, others go four at once |
-| tiles | of `TILE` oblivious transfers |
+| tiles | of `TILE` oblivious transfers; ragged where a call's are no multiple of `ALIGNED` |
+| cold, colder, coldest | share of what a call reads that a cache does not hold (`CACHES_BYTES`) |
+| crowded, thronged | share of products beyond those that the machine keeps pace with (`STREAMS`) |
 
 HE operations of our own kernels (`ring`) compute in 32-bit words where all primes are below 2^30, which is another
 code path with times of its own; their features come twice, once for each word.
@@ -88,6 +90,7 @@ def key_of(handled: Handled) -> Key:
 _LINEAR: Final = ("calls", "nL")
 _TRANSFORM: Final = ("calls", "nL", "nL log n")
 _SWITCHING: Final = ("calls", "nL", "nL log n", "nLL", "nLL log n")
+_TRANSFERS: Final = ("calls", "tiles", "tiles ragged", "items", "items mapped", "items cold", "items colder")
 _CONVERTED: Final = ("calls", "n", "nL", "nL log n", "nLL", "bytes")
 
 FEATURES: Final[dict[str, tuple[str, ...]]] = {
@@ -101,7 +104,10 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "rotate": _SWITCHING,
     "swap_rows": _SWITCHING,
     "switch_limb": ("calls", "nL", "nS"),
-    "weighted_sum": ("calls", "nL", "items", "items nL", "additions nL", "odd nL", "items nL cold", "items nL colder"),
+    "weighted_sum": (
+        *("calls", "nL", "items", "items nL", "additions nL", "odd nL"),
+        *("items nL cold", "items nL colder", "items nL coldest", "items nL crowded", "items nL thronged"),
+    ),
     "multiply_plain": _LINEAR,
     "multiply_relinearise": (*_SWITCHING, "nLLL"),
     "respond": ("calls", "n", "nL", "nL log n", "nS", "bytes", "items"),
@@ -117,8 +123,8 @@ FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "load_galois_keys": ("calls", "items nLL", "bytes"),
     "garble": ("calls", "steps", "items", "values", "wires"),
     "evaluate": ("calls", "steps", "items", "values", "wires"),
-    "ot_send": ("calls", "tiles", "items", "items mapped"),
-    "ot_receive": ("calls", "tiles", "items", "items mapped"),
+    "ot_send": _TRANSFERS,
+    "ot_receive": _TRANSFERS,
     "transfer": ("calls", "bytes", "bytes mapped"),
     "clear_linear": ("calls", "items", "values"),
     "choose_labels": ("calls", "items", "values"),
@@ -135,13 +141,23 @@ MAPPED_BYTES: Final = 128 * 1024
 """glibc's default M_MMAP_THRESHOLD: what is larger is mapped afresh by each call, and pays for its page faults."""
 
 
-CACHES_BYTES: Final = (2 << 20, 6 << 20)
-"""Of a second-level cache, and of what a core has of the last one: what inputs of a sum are larger by is read from
-further away each time.
+CACHES_BYTES: Final = (2 << 20, 6 << 20, 24 << 20)
+"""Of a second-level cache, and of what a core has of the last one: what inputs of a sum, or messages and labels of
+transfers, are larger by is read from further away each time.
 
-Of ramps from 4, from 2 and 6, from 1 and 6, from 2 and from 3 MiB, what errs least on sets left out within the range of
-the others (sums of our own kernel in three full profiles, Zen 4: 2.2 to 2.4 %; from 4 MiB alone 2.2 to 2.7 %), and by
-far on other settings than from 4 MiB alone (`--seed 9`: 2.5 to 3.1 %, not 3.7 to 4.0 %).
+Of ramps from 4, from 2 and 6, from 1 and 6, from 2 and from 3 MiB, from 2 and 6 errs least on sets left out within the
+range of the others (sums of our own kernel in three full profiles, Zen 4: 2.2 to 2.4 %; from 4 MiB alone 2.2 to 2.7 %),
+and by far on other settings than from 4 MiB alone (`--seed 9`: 2.5 to 3.1 %, not 3.7 to 4.0 %). For the third see
+`STREAMS`.
+"""
+
+STREAMS: Final = (8, 24)
+"""Of how many products at once prefetchers and the first page tables' cache keep pace with the inputs: our kernel adds
+a few hundred coefficients of every product before it goes on in the first.
+
+Sums of our kernel on sets left out (kriging; full profiles of Zen 3, Zen 4 and an Emerald Rapids Xeon) err by 2.0, 2.4
+and 3.4 % without these, by 2.0, 2.0 and 2.8 % with ramps from 8 and from 24 products, and by 2.0, 1.9 and 2.7 % with
+one from 24 MiB besides. From 8 alone, the Xeon errs by 3.1 %; from 24 alone, Zen 4 by 2.2 %.
 """
 
 WARM_BYTES: Final = 1 << 18
@@ -152,6 +168,12 @@ TOGETHER: Final = 4
 
 TILE: Final = 2048
 """Oblivious transfers are extended so many at once, the last of a call as if it were whole [ot_extension.cpp]."""
+
+ALIGNED: Final = 128
+"""Rows of a message of oblivious transfers lie within vectors where a call's transfers are a multiple of this."""
+
+TRANSFER_BYTES: Final = 32
+"""One transfer: 16 bytes of the message, and a label."""
 
 
 def names_of(key: Key) -> tuple[str, ...]:
@@ -191,6 +213,7 @@ def features(handled: Handled) -> NDArray[np.float64]:
         raise UnmodelledOperation(f"no latency model for operation {key.operation!r}; profile and fit again")
     calls, items, n, limbs = handled.calls, handled.items, handled.n, handled.limbs
     log_n = log2(n) if n else 0.0
+    tiles = calls * ceil(items / calls / TILE) if calls else 0
     mapped = max(0.0, handled.bytes - MAPPED_BYTES * calls)
     value = {
         "calls": calls,
@@ -206,14 +229,20 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "nS": calls * n * _switched(handled),
         "items": items,
         "items nL": items * n * limbs,
-        "items nL cold": items * n * limbs * _share_beyond(CACHES_BYTES[0], handled),
-        "items nL colder": items * n * limbs * _share_beyond(CACHES_BYTES[1], handled),
+        "items nL cold": items * n * limbs * _share_beyond(CACHES_BYTES[0], _input_bytes(handled)),
+        "items nL colder": items * n * limbs * _share_beyond(CACHES_BYTES[1], _input_bytes(handled)),
+        "items nL coldest": items * n * limbs * _share_beyond(CACHES_BYTES[2], _input_bytes(handled)),
+        "items nL crowded": items * n * limbs * _share_beyond(STREAMS[0], _at_once(handled)),
+        "items nL thronged": items * n * limbs * _share_beyond(STREAMS[1], _at_once(handled)),
         "additions nL": (items - calls) * n * limbs,
         "odd nL": _odd(handled) * n * limbs,
-        "tiles": calls * ceil(items / calls / TILE) if calls else 0,
+        "tiles": tiles,
+        "tiles ragged": tiles * (items % (ALIGNED * max(1, calls)) > 0),
         "steps": calls * items / handled.values if handled.values else 0,
         "items nLL": items * n * limbs * (limbs + 1),
         "items nLL log n": items * n * limbs * (limbs + 1) * log_n,
+        "items cold": items * _share_beyond(CACHES_BYTES[0], TRANSFER_BYTES * items / max(1, calls)),
+        "items colder": items * _share_beyond(CACHES_BYTES[1], TRANSFER_BYTES * items / max(1, calls)),
         "items mapped": items * mapped / handled.bytes if handled.bytes else 0.0,
         "values": handled.values,
         "bytes": handled.bytes,
@@ -247,9 +276,23 @@ def _ciphertext_bytes(handled: Handled) -> int:
     return 2 * word * handled.n * handled.limbs
 
 
-def _share_beyond(cache_bytes: int, handled: Handled) -> float:
-    """How much of the ciphertexts that one sum reads a cache does not hold."""
-    return max(0.0, 1 - cache_bytes / max(1.0, _ciphertext_bytes(handled) * handled.items / max(1, handled.calls)))
+def _input_bytes(handled: Handled) -> float:
+    """Ciphertexts that one sum reads."""
+    return _ciphertext_bytes(handled) * handled.items / max(1, handled.calls)
+
+
+def _at_once(handled: Handled) -> float:
+    """Products that one sum goes through at once: all by our kernel; SEAL adds whole ones, one after the other."""
+    return handled.items / max(1, handled.calls) if handled.kernel == "ring" else 1.0
+
+
+def _share_beyond(room: float, needed: float) -> float:
+    """How much of what is needed finds no room.
+
+    >>> _share_beyond(8, 32)
+    0.75
+    """
+    return max(0.0, 1 - room / max(1.0, needed))
 
 
 def _switched(handled: Handled) -> int:

@@ -32,7 +32,7 @@ from autoprivacy.models.layer_model import (
 )
 from autoprivacy.models.operation_model import OperationModel, find, fit_operations, is_modelled
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 LOOPBACK_ROUND_TRIP_S: Final = 5e-5
 """About what an empty message and its answer take over any machine's own loopback."""
 
@@ -67,7 +67,7 @@ class MachineModel:
     number of workers.
     """
 
-    schema_version: Literal[8]
+    schema_version: Literal[9]
     profile_id: str
     profile_name: str
     reference_typical_s: float

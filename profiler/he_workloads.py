@@ -97,8 +97,9 @@ ONE: Final = Sizes((32,), (1,))
 TWO: Final = Sizes((2, 32), (1,))
 ENDS: Final = Sizes((1, 64), (0, 2), all_calls=True)
 ALL: Final = Sizes((1, 8, 64), (0, 1, 2), all_calls=True)
-BETWEEN: Final = (3, 6, 11, 16, 23)
-"""Products of sums that `full` adds: where inputs outgrow caches, times turn; three of them are no multiples of 4."""
+BETWEEN: Final = (3, 6, 11, 16, 23, 32, 45)
+"""Products of sums that `full` adds: where inputs outgrow caches and prefetchers, times turn; four of them are no
+multiples of 4."""
 
 
 def he_workloads(depth: str) -> Iterator[Workload]:

@@ -25,7 +25,11 @@ CORE_INSTANCES: Final = (1, 64, 512, 2048)
 MORE_INSTANCES: Final = (16, 128, 1024, 8192, 65536)
 LINKED_INSTANCES: Final = (16, 512, 2048, 8192)
 CORE_TRANSFERS: Final = (256, 8192, 32768)
-MORE_TRANSFERS: Final = (1024, 2048, 4096, 16384, 20480, 24576, 49152, 65536, 131072, 1 << 20)
+MORE_TRANSFERS: Final = (
+    *(720, 1024, 1808, 2048, 4096, 5040, 12176, 16384, 24576),
+    *(40016, 49152, 65536, 100016, 131072, 1 << 20),
+)
+"""As of most layers, some are no multiples of 128: rows of their messages then do not begin where vectors do."""
 CORE_FRAMES: Final = (0, 65536, 1 << 20)
 MORE_FRAMES: Final = (512, 4096, 16384, 1 << 18, 1 << 21, 1 << 22, 1 << 25)
 
