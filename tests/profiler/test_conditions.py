@@ -17,6 +17,7 @@ def test_a_calm_machine_is_quiet() -> None:
     ("found", "said"),
     [
         (replace(CALM, reference_slowdown_median=1.2), "1.20 times its quiet time"),
+        (replace(CALM, slowdown_quantiles=((0.5, 1.1), (0.75, 1.3))), "took 1.30 times its quiet time or more"),
         (replace(CALM, steal_share=0.05), "hypervisor took 5.0%"),
         (replace(CALM, busy_share=0.5), "1.00 cores busy"),
         (replace(CALM, throttled=3), "3 thermal throttling events"),
