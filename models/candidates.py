@@ -159,7 +159,7 @@ def fit_analytic(samples: Sequence[Handled], seconds: Sequence[float]) -> Analyt
     >>> from autoprivacy.hwprofiles.machine_profile import WorkDone
     >>> at = lambda items: WorkDone("ot_send", 0, 0, 1, items)
     >>> [round(c, 9) for c in fit_analytic([at(10), at(20)], [3.0, 5.0]).coefficients]
-    [1.0, 0.0, 0.0, 0.2, 0.0, 0.0, 0.0]
+    [1.0, 0.0, 0.0, 0.2, 0.0, 0.0]
     """
     rows, target = matrix(samples), np.array(seconds)
     columns = word_columns(key_of(samples[0]))

@@ -90,7 +90,7 @@ def key_of(handled: Handled) -> Key:
 _LINEAR: Final = ("calls", "nL")
 _TRANSFORM: Final = ("calls", "nL", "nL log n")
 _SWITCHING: Final = ("calls", "nL", "nL log n", "nLL", "nLL log n")
-_TRANSFERS: Final = ("calls", "tiles", "tiles ragged", "items", "items mapped", "items cold", "items colder")
+_TRANSFERS: Final = ("calls", "tiles", "tiles ragged", "items", "items mapped", "items cold")
 _CONVERTED: Final = ("calls", "n", "nL", "nL log n", "nLL", "bytes")
 
 FEATURES: Final[dict[str, tuple[str, ...]]] = {
@@ -242,7 +242,6 @@ def features(handled: Handled) -> NDArray[np.float64]:
         "items nLL": items * n * limbs * (limbs + 1),
         "items nLL log n": items * n * limbs * (limbs + 1) * log_n,
         "items cold": items * _share_beyond(CACHES_BYTES[0], TRANSFER_BYTES * items / max(1, calls)),
-        "items colder": items * _share_beyond(CACHES_BYTES[1], TRANSFER_BYTES * items / max(1, calls)),
         "items mapped": items * mapped / handled.bytes if handled.bytes else 0.0,
         "values": handled.values,
         "bytes": handled.bytes,

@@ -27,7 +27,7 @@ LINKED_INSTANCES: Final = (16, 512, 2048, 8192)
 CORE_TRANSFERS: Final = (256, 8192, 32768)
 MORE_TRANSFERS: Final = (
     *(720, 1024, 1808, 2048, 4096, 5040, 12176, 16384, 24576),
-    *(40016, 49152, 65536, 100016, 131072, 1 << 20),
+    *(40016, 49152, 65536, 100016, 131072, 262144, 524288, 1 << 20),
 )
 """As of most layers, some are no multiples of 128: rows of their messages then do not begin where vectors do."""
 CORE_FRAMES: Final = (0, 65536, 1 << 20)
