@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal
 
 RESULTS: Final = Path(__file__).parent / "results"
 _ROOT: Final = Path(__file__).parent.parent
+_NUMBERS: Final = re.compile(r"\[\n[-+.\deE,\s]+\n *\]")
 RUNS: Final = _ROOT / "runs" / "benchmarks"
 """By network, what took long and depends on no profile (sensitivities, simulations): benchmarks share it."""
 
@@ -57,7 +59,7 @@ class Document:
 
     def finish(self, options: Namespace, file: Path | None = None) -> None:
         """Print the figures, or all of it with --json; keep a full run in `file`, by default in benchmarks/results."""
-        text = json.dumps(self.as_json(), indent=1) + "\n"
+        text = readable(self.as_json())
         if not self.quick:
             (file or result_file(self.benchmark)).write_text(text, encoding="utf-8")
         if options.json:
@@ -67,6 +69,16 @@ class Document:
             target = self.targets.get(name)
             wanted = f"   target: {target.bound} {target.value:g}" if target else ""
             print(f"{name:34} {value:12.4g}{wanted}")
+
+
+def readable(document: Mapping[str, Any]) -> str:
+    r"""JSON with a line for every entry, but one for a list of numbers: of thousands of measured times.
+
+    >>> readable({"times_s": [[0.5, 1.0], [2.0]]})
+    '{\n "times_s": [\n  [0.5,1.0],\n  [2.0]\n ]\n}\n'
+    """
+    text = json.dumps(document, indent=1) + "\n"
+    return _NUMBERS.sub(lambda found: "".join(found[0].split()), text)
 
 
 def parse_options(description: str, **switches: str) -> Namespace:

@@ -148,7 +148,8 @@ transfers, are larger by is read from further away each time.
 Of ramps from 4, from 2 and 6, from 1 and 6, from 2 and from 3 MiB, from 2 and 6 errs least on sets left out within the
 range of the others (sums of our own kernel in three full profiles, Zen 4: 2.2 to 2.4 %; from 4 MiB alone 2.2 to 2.7 %),
 and by far on other settings than from 4 MiB alone (`--seed 9`: 2.5 to 3.1 %, not 3.7 to 4.0 %). For the third see
-`STREAMS`.
+`STREAMS`. Transfers know the first alone: beyond 6 MiB profiles measured one size only (2^20), and nothing was left to
+tell by.
 """
 
 STREAMS: Final = (8, 24)
